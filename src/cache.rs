@@ -1,0 +1,5 @@
+//! Floor 0: the store and its values. Pure: no async, no clock, no environment; `now` is passed in.
+
+pub mod key;
+pub mod limits;
+pub mod version;

@@ -1,0 +1,5 @@
+//! Larder: a multi-tenant cache that speaks gRPC and lives in Kubernetes.
+
+pub mod cache;
+#[cfg(feature = "client")]
+pub mod rpc;

@@ -1,0 +1,14 @@
+//! The code generated from `proto/`.
+
+/// `larder.v1`: the contract.
+pub mod v1 {
+    tonic::include_proto!("larder.v1");
+}
+
+/// `rpc`: the tutorial's API.
+pub mod tutorial {
+    tonic::include_proto!("rpc");
+}
+
+/// The encoded `FileDescriptorSet` of all protos, for reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/larder.bin"));
