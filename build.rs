@@ -8,6 +8,7 @@ use prost::Message as _;
 const PROTOS: [&str; 4] =
     ["larder/v1/error.proto", "larder/v1/accounts.proto", "larder/v1/cache.proto", "tutorial/rpc.proto"];
 
+#[expect(clippy::disallowed_methods, reason = "cargo speaks to build scripts through the environment")]
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(PROTOS, ["proto"])?;

@@ -1,4 +1,11 @@
-//! The code generated from `proto/`.
+//! The code generated from `proto/`. The generators follow other lints than ours.
+#![expect(
+    unused_qualifications,
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated"
+)]
 
 /// `larder.v1`: the contract.
 pub mod v1 {
