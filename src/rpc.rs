@@ -1,4 +1,7 @@
 //! Floor 1: what is said on the wire.
 
 pub mod failure;
+pub mod metadata;
 pub mod proto;
+pub mod status;
+pub mod token;

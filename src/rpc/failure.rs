@@ -1,5 +1,6 @@
 //! Everything that can go wrong with a call, as one small type. How each is said on the wire is the table in `status`.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::cache::key::KeyError;
@@ -17,7 +18,7 @@ pub enum Failure {
     #[error("the TTL of {asked_ms} ms is over the account's maximum of {max_ms} ms")]
     TtlTooLong { asked_ms: u64, max_ms: u64 },
     #[error("field `{field}`: {problem}")]
-    Field { field: &'static str, problem: &'static str },
+    Field { field: Cow<'static, str>, problem: Cow<'static, str> },
     #[error("the request id has {0} bytes; at most {MAX_REQUEST_ID_BYTES} are allowed")]
     RequestIdTooLong(usize),
     #[error("the cursor is not one of Larder's; use the `cursor` of an item as it came")]
@@ -37,7 +38,7 @@ pub enum Failure {
     #[error("the message encoding `{0}` is not supported; use identity, gzip or zstd")]
     Encoding(String),
     #[error("metadata `{name}` is malformed: {problem}")]
-    Metadata { name: &'static str, problem: &'static str },
+    Metadata { name: Cow<'static, str>, problem: Cow<'static, str> },
 
     // Who asks.
     #[error("no token was given; send metadata `authorization: Bearer <token>`")]
@@ -86,4 +87,21 @@ pub enum Failure {
     AppliedUnknown { idempotent: bool },
     #[error("something broke inside Larder; its log says what")]
     Internal,
+    /// Said by somebody else: a proxy, the transport, or a newer Larder whose reason this one does not know.
+    #[error("{message}")]
+    Other { code: i32, message: String },
+}
+
+impl Failure {
+    /// A wrong field of a request.
+    #[must_use]
+    pub const fn field(field: &'static str, problem: &'static str) -> Self {
+        Self::Field { field: Cow::Borrowed(field), problem: Cow::Borrowed(problem) }
+    }
+
+    /// A malformed piece of metadata.
+    #[must_use]
+    pub const fn metadata(name: &'static str, problem: &'static str) -> Self {
+        Self::Metadata { name: Cow::Borrowed(name), problem: Cow::Borrowed(problem) }
+    }
 }

@@ -1,0 +1,179 @@
+//! The names of the metadata that Larder reads and writes, and what their values mean.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::failure::Failure;
+use crate::cache::limits::MAX_TOKEN_BYTES;
+
+pub const AUTHORIZATION: &str = "authorization";
+pub const GRPC_TIMEOUT: &str = "grpc-timeout";
+pub const GRPC_STATUS: &str = "grpc-status";
+pub const GRPC_MESSAGE: &str = "grpc-message";
+pub const GRPC_STATUS_DETAILS: &str = "grpc-status-details-bin";
+pub const GRPC_RETRY_PUSHBACK_MS: &str = "grpc-retry-pushback-ms";
+pub const GRPC_ENCODING: &str = "grpc-encoding";
+pub const GRPC_ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+/// `1`: check everything, change nothing.
+pub const DRY_RUN: &str = "dry-run";
+pub const TRACEPARENT: &str = "traceparent";
+pub const TRACESTATE: &str = "tracestate";
+/// The tutorial's error trailer.
+pub const RPC_ERROR: &str = "rpc-error";
+
+/// The longest deadline that is kept apart from none: a year. Keeps additions to a clock from overflowing.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Digits of a `grpc-timeout`, by the gRPC HTTP/2 protocol.
+const MAX_TIMEOUT_DIGITS: usize = 8;
+
+/// W3C trace context, passed on as it came. Cheap to clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trace {
+    /// Absent or valid.
+    pub traceparent: Option<HeaderValue>,
+    /// Absent without a `traceparent`.
+    pub tracestate: Option<HeaderValue>,
+}
+
+/// The token in `authorization: Bearer <token>`; the scheme in any case. `None` without that metadata.
+///
+/// # Errors
+/// [`Failure::TokenMissing`] when the metadata holds something else, [`Failure::TokenUnknown`] when no token is that long.
+pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
+    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let text = value.to_str().map_err(|_| Failure::TokenUnknown)?;
+    let (scheme, token) = text.split_once(' ').ok_or(Failure::TokenMissing)?;
+    let token = token.trim_matches(' ');
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+        return Err(Failure::TokenMissing);
+    }
+    if token.len() > MAX_TOKEN_BYTES {
+        return Err(Failure::TokenUnknown);
+    }
+    Ok(Some(token))
+}
+
+/// How long the caller will wait, from `grpc-timeout`; `None` without it; at most [`MAX_TIMEOUT`].
+///
+/// # Errors
+/// [`Failure::Metadata`] when it is not 1 to 8 digits and one of the units H, M, S, m, u, n.
+pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
+    let Some(value) = headers.get(GRPC_TIMEOUT) else { return Ok(None) };
+    let malformed = Failure::metadata(GRPC_TIMEOUT, "give 1 to 8 digits and a unit: H, M, S, m, u or n");
+    parse_timeout(value.as_bytes()).map(Some).ok_or(malformed)
+}
+
+fn parse_timeout(text: &[u8]) -> Option<Duration> {
+    let (unit, digits) = text.split_last()?;
+    if digits.is_empty() || digits.len() > MAX_TIMEOUT_DIGITS {
+        return None;
+    }
+    let mut number = 0_u64;
+    for digit in digits {
+        number = number * 10 + u64::from(digit.is_ascii_digit().then(|| digit - b'0')?);
+    }
+    let timeout = match unit {
+        b'H' => Duration::from_secs(number * 3600),
+        b'M' => Duration::from_secs(number * 60),
+        b'S' => Duration::from_secs(number),
+        b'm' => Duration::from_millis(number),
+        b'u' => Duration::from_micros(number),
+        b'n' => Duration::from_nanos(number),
+        _ => return None,
+    };
+    Some(timeout.min(MAX_TIMEOUT))
+}
+
+/// A `grpc-timeout` value for a duration: the finest unit that 8 digits hold, rounded down, so that nobody downstream works
+/// for longer than the caller waits.
+#[must_use]
+pub fn timeout_value(timeout: Duration) -> HeaderValue {
+    const LIMIT: u128 = 100_000_000;
+    let nanos = timeout.as_nanos();
+    let units = [
+        (1, 'n'),
+        (1_000, 'u'),
+        (1_000_000, 'm'),
+        (1_000_000_000, 'S'),
+        (60_000_000_000, 'M'),
+        (3_600_000_000_000, 'H'),
+    ];
+    let (count, unit) = units
+        .into_iter()
+        .map(|(size, unit)| (nanos / size, unit))
+        .find(|(count, _)| *count < LIMIT)
+        .unwrap_or((LIMIT - 1, 'H'));
+    HeaderValue::from_str(&format!("{count}{unit}")).unwrap_or_else(|_| HeaderValue::from_static("0n"))
+}
+
+/// Whether the call only asks what would happen.
+///
+/// # Errors
+/// [`Failure::Metadata`] when the value is neither `1` (`true`) nor `0` (`false`): a caller who wanted a dry run must not get
+/// a real one.
+pub fn dry_run(headers: &HeaderMap) -> Result<bool, Failure> {
+    let Some(value) = headers.get(DRY_RUN) else { return Ok(false) };
+    match value.as_bytes() {
+        b"1" | b"true" => Ok(true),
+        b"0" | b"false" => Ok(false),
+        _ => Err(Failure::metadata(DRY_RUN, "give 1, or leave it out")),
+    }
+}
+
+impl Trace {
+    /// Reads the trace context. An invalid `traceparent` is ignored together with its `tracestate`, as W3C says.
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let Some(traceparent) = headers.get(TRACEPARENT).filter(|value| is_traceparent(value.as_bytes())) else {
+            return Self::default();
+        };
+        Self { traceparent: Some(traceparent.clone()), tracestate: headers.get(TRACESTATE).cloned() }
+    }
+
+    /// The same from the texts of a `CallContext`.
+    #[must_use]
+    pub fn of_texts(traceparent: &str, tracestate: &str) -> Self {
+        if !is_traceparent(traceparent.as_bytes()) {
+            return Self::default();
+        }
+        let state = Some(tracestate).filter(|state| !state.is_empty());
+        Self {
+            traceparent: HeaderValue::from_str(traceparent).ok(),
+            tracestate: state.and_then(|state| HeaderValue::from_str(state).ok()),
+        }
+    }
+
+    /// Writes it, unchanged, for the next hop.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        if let Some(value) = &self.traceparent {
+            headers.insert(HeaderName::from_static(TRACEPARENT), value.clone());
+        }
+        if let Some(value) = &self.tracestate {
+            headers.insert(HeaderName::from_static(TRACESTATE), value.clone());
+        }
+    }
+
+    /// The trace id, 32 hex digits, for logs.
+    #[must_use]
+    pub fn id(&self) -> Option<&str> {
+        self.traceparent.as_ref()?.to_str().ok()?.get(3..35)
+    }
+}
+
+/// W3C Trace Context §3.2: version, trace id and parent id not all zero, flags; a future version may go on after a '-'.
+fn is_traceparent(text: &[u8]) -> bool {
+    let hex = |range: std::ops::Range<usize>| {
+        text.get(range).is_some_and(|part| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+    };
+    let zero = |range: std::ops::Range<usize>| text[range].iter().all(|b| *b == b'0');
+    let shape = hex(0..2) && hex(3..35) && hex(36..52) && hex(53..55) && [2, 35, 52].iter().all(|at| text[*at] == b'-');
+    if !shape || &text[..2] == b"ff" || zero(3..35) || zero(36..52) {
+        return false;
+    }
+    text.len() == 55 || (&text[..2] != b"00" && text[55] == b'-')
+}
+
+#[cfg(test)]
+mod tests;
