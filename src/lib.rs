@@ -3,3 +3,5 @@
 pub mod cache;
 #[cfg(feature = "client")]
 pub mod rpc;
+#[cfg(feature = "server")]
+pub mod server;

@@ -1,0 +1,3 @@
+//! Floor 3: what serves the contract.
+
+pub mod accounts;

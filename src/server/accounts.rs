@@ -1,0 +1,148 @@
+//! Who may use the cache, and how much of it.
+//!
+//! Two sources: **embedded**, a file with hashed tokens that is reloaded when it changes, and **remote**, any gRPC server of
+//! `larder.v1.Accounts` or the tutorial's `rpc.Accounts`, whose answers are cached. Callers see one value, [`Accounts`], and
+//! two questions: [`Accounts::cached`], which never waits and is asked on every call, and [`Accounts::grant`], which may.
+//!
+//! Not here: limits are only told, not enforced (the wall and the store do that), and a token's way from the request
+//! (`rpc::metadata`).
+
+mod book;
+pub mod file;
+pub mod hash;
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use tokio::time::Instant;
+
+pub use book::Book;
+
+use crate::cache::key::AccountId;
+use crate::cache::limits::MAX_TTL_MS;
+use crate::rpc::failure::Failure;
+
+/// A tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    pub id: AccountId,
+    pub limits: Limits,
+}
+
+/// What an account may use. `None`: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Keys, over the whole cluster.
+    pub max_keys: Option<u64>,
+    /// Bytes of keys and values, over the whole cluster.
+    pub max_bytes: Option<u64>,
+    /// Calls per second and replica.
+    pub requests_per_second: Option<u32>,
+    /// Calls at once on top of `requests_per_second`; 0 only where that is `None`.
+    pub burst: u32,
+    /// Bytes of memory per replica that other accounts' stores do not take away.
+    pub guaranteed_bytes: u64,
+    /// Milliseconds that an entry lives if its store does not say.
+    pub default_ttl_ms: Option<u64>,
+    /// Milliseconds that an entry may live at most.
+    pub max_ttl_ms: u64,
+}
+
+/// What a token allows.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    pub account: Arc<Account>,
+    /// Whether the token may change nothing.
+    pub read_only: bool,
+    /// When a kept grant must be asked for again; `None`: when [`Accounts::generation`] has grown.
+    pub valid_until: Option<Instant>,
+}
+
+/// On whose behalf is asked; a remote service hears all of it.
+#[derive(Clone, Debug, Default)]
+pub struct Asking {
+    pub deadline: Option<Instant>,
+    pub trace: Trace,
+    pub dry_run: bool,
+}
+
+/// W3C trace context.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    pub traceparent: Option<HeaderValue>,
+    pub tracestate: Option<HeaderValue>,
+}
+
+/// Where accounts come from. Cheap to clone.
+#[derive(Clone, Debug)]
+pub enum Accounts {
+    Embedded(Arc<Book>),
+}
+
+impl Limits {
+    /// These limits with a rate; `requests_per_second` 0: none, `burst` 0: a tenth of the rate, at least 1.
+    #[must_use]
+    pub fn with_rate(self, requests_per_second: u32, burst: u32) -> Self {
+        let burst = match (requests_per_second, burst) {
+            (0, _) => 0,
+            (rate, 0) => (rate / 10).max(1),
+            (_, burst) => burst,
+        };
+        Self { requests_per_second: (requests_per_second > 0).then_some(requests_per_second), burst, ..self }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_keys: None,
+            max_bytes: None,
+            requests_per_second: None,
+            burst: 0,
+            guaranteed_bytes: 0,
+            default_ttl_ms: None,
+            max_ttl_ms: MAX_TTL_MS,
+        }
+    }
+}
+
+impl Accounts {
+    /// Accounts that do not change: for tests, benchmarks and `larder dev`.
+    #[must_use]
+    pub fn fixed(book: Book) -> Self {
+        Self::Embedded(Arc::new(book))
+    }
+
+    /// What a token grants, if that is known without waiting. Embedded accounts always know.
+    #[must_use]
+    pub fn cached(&self, token: &str) -> Option<Result<Grant, Failure>> {
+        match self {
+            Self::Embedded(book) => Some(book.find(token)),
+        }
+    }
+
+    /// What a token grants.
+    ///
+    /// # Errors
+    /// When it is empty or unknown, when the remote service cannot be asked, or when the deadline passes meanwhile.
+    #[expect(clippy::unused_async, reason = "remote accounts wait")]
+    pub async fn grant(&self, token: &str, _asking: &Asking) -> Result<Grant, Failure> {
+        match self {
+            Self::Embedded(book) => book.find(token),
+        }
+    }
+
+    /// Grows whenever an earlier answer may have become wrong. Read it before the answer that is kept with it.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        0
+    }
+
+    /// Every account that is known; of a remote service none.
+    #[must_use]
+    pub fn all(&self) -> Vec<Arc<Account>> {
+        match self {
+            Self::Embedded(book) => book.accounts().cloned().collect(),
+        }
+    }
+}
