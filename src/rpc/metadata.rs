@@ -23,7 +23,7 @@ pub const TRACESTATE: &str = "tracestate";
 pub const RPC_ERROR: &str = "rpc-error";
 
 /// The longest deadline that is kept apart from none: a year. Keeps additions to a clock from overflowing.
-pub const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub const MAX_TIMEOUT: Duration = Duration::from_hours(365 * 24);
 
 /// Digits of a `grpc-timeout`, by the gRPC HTTP/2 protocol.
 const MAX_TIMEOUT_DIGITS: usize = 8;
@@ -75,8 +75,8 @@ fn parse_timeout(text: &[u8]) -> Option<Duration> {
         number = number * 10 + u64::from(digit.is_ascii_digit().then(|| digit - b'0')?);
     }
     let timeout = match unit {
-        b'H' => Duration::from_secs(number * 3600),
-        b'M' => Duration::from_secs(number * 60),
+        b'H' => Duration::from_hours(number),
+        b'M' => Duration::from_mins(number),
         b'S' => Duration::from_secs(number),
         b'm' => Duration::from_millis(number),
         b'u' => Duration::from_micros(number),

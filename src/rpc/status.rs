@@ -136,7 +136,7 @@ impl Failure {
         row(self).code
     }
 
-    /// The stable name, UPPER_SNAKE_CASE.
+    /// The stable name, in capitals and underscores.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         row(self).reason
@@ -270,8 +270,8 @@ pub fn failure_of_error(error: &v1::Error) -> Failure {
     })
 }
 
-/// What tonic's codec means when it refuses a request message: it says OUT_OF_RANGE for a message over the limit,
-/// RESOURCE_EXHAUSTED for one that is so when decompressed, INTERNAL for one that cannot be decoded.
+/// What tonic's codec means when it refuses a request message: it says `OUT_OF_RANGE` for a message over the limit,
+/// `RESOURCE_EXHAUSTED` for one that is so when decompressed, INTERNAL for one that cannot be decoded.
 #[must_use]
 pub fn failure_of_codec(status: &Status, limit: usize) -> Failure {
     match status.code() {

@@ -20,8 +20,8 @@ fn a_token_comes_after_bearer_in_any_case() {
 #[test]
 fn a_timeout_has_1_to_8_digits_and_a_unit() {
     let table = [
-        ("1H", Duration::from_secs(3600)),
-        ("2M", Duration::from_secs(120)),
+        ("1H", Duration::from_hours(1)),
+        ("2M", Duration::from_mins(2)),
         ("3S", Duration::from_secs(3)),
         ("50m", Duration::from_millis(50)),
         ("7u", Duration::from_micros(7)),
@@ -45,7 +45,8 @@ fn a_written_timeout_is_read_as_at_most_the_same() {
         let mut map = HeaderMap::new();
         map.insert(GRPC_TIMEOUT, timeout_value(wanted));
         let read = timeout(&map).unwrap().unwrap();
-        assert!(read <= wanted && wanted - read < Duration::from_secs(60), "{wanted:?} was read as {read:?}");
+        let lost = wanted.checked_sub(read).expect("nobody waits longer");
+        assert!(lost < Duration::from_mins(1), "{wanted:?} was read as {read:?}");
     }
 }
 

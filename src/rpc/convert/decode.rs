@@ -1,0 +1,109 @@
+//! From bytes to a checked request, in one step: for hand-framed calls and for the fuzzer.
+
+use bytes::Buf;
+use prost::Message;
+
+use super::{
+    TtlPolicy, batch_delete_item, batch_get_item, batch_size, batch_store_item, delete_call, delete_prefix_call,
+    dump_call, get_call, increment_call, item_context, pipeline_id, pipeline_operation, pipeline_size, store_call,
+    touch_call, tutorial_get_call, tutorial_store_call,
+};
+use crate::rpc::failure::Failure;
+use crate::rpc::proto::{tutorial, v1};
+
+/// The request messages that carry something to check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Store,
+    Get,
+    Delete,
+    Touch,
+    Increment,
+    BatchGet,
+    BatchStore,
+    BatchDelete,
+    DeletePrefix,
+    Dump,
+    Pipeline,
+    TutorialStore,
+    TutorialGet,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Store,
+        Self::Get,
+        Self::Delete,
+        Self::Touch,
+        Self::Increment,
+        Self::BatchGet,
+        Self::BatchStore,
+        Self::BatchDelete,
+        Self::DeletePrefix,
+        Self::Dump,
+        Self::Pipeline,
+        Self::TutorialStore,
+        Self::TutorialGet,
+    ];
+}
+
+/// Decodes a request message.
+///
+/// # Errors
+/// [`Failure::Malformed`] when the bytes are no such message.
+pub fn decode<M: Message + Default>(bytes: impl Buf) -> Result<M, Failure> {
+    M::decode(bytes).map_err(|error| Failure::Malformed(error.to_string()))
+}
+
+/// Decodes a request message and checks all that is in it, as the server would with an account without limits.
+///
+/// # Errors
+/// The first failure that a caller would be told.
+pub fn decode_and_check(kind: Kind, bytes: &[u8]) -> Result<(), Failure> {
+    let ttl = TtlPolicy::NONE;
+    match kind {
+        Kind::Store => store_call(&decode(bytes)?, ttl).map(drop),
+        Kind::Get => get_call(&decode(bytes)?).map(drop),
+        Kind::Delete => delete_call(&decode(bytes)?).map(drop),
+        Kind::Touch => touch_call(&decode(bytes)?, ttl).map(drop),
+        Kind::Increment => increment_call(&decode(bytes)?, ttl).map(drop),
+        Kind::BatchGet => {
+            let batch: v1::BatchGetRequest = decode(bytes)?;
+            batch_size(batch.items.len())?;
+            batch.items.iter().try_for_each(|item| {
+                let _ = item_context(item.context.as_ref());
+                batch_get_item(item).map(drop)
+            })
+        }
+        Kind::BatchStore => {
+            let batch: v1::BatchStoreRequest = decode(bytes)?;
+            batch_size(batch.items.len())?;
+            batch.items.iter().try_for_each(|item| {
+                let _ = item_context(item.context.as_ref());
+                batch_store_item(item, ttl).map(drop)
+            })
+        }
+        Kind::BatchDelete => {
+            let batch: v1::BatchDeleteRequest = decode(bytes)?;
+            batch_size(batch.items.len())?;
+            batch.items.iter().try_for_each(|item| {
+                let _ = item_context(item.context.as_ref());
+                batch_delete_item(item).map(drop)
+            })
+        }
+        Kind::DeletePrefix => delete_prefix_call(&decode(bytes)?).map(drop),
+        Kind::Dump => dump_call(&decode(bytes)?).map(drop),
+        Kind::Pipeline => {
+            let message: v1::PipelineRequest = decode(bytes)?;
+            pipeline_size(message.calls.len())?;
+            message.calls.iter().try_for_each(|call| {
+                let _ = item_context(call.context.as_ref());
+                pipeline_id(call)?;
+                pipeline_operation(call, ttl).map(drop)
+            })
+        }
+        Kind::TutorialStore => tutorial_store_call(&decode::<tutorial::StoreReq>(bytes)?).map(drop),
+        Kind::TutorialGet => tutorial_get_call(&decode::<tutorial::GetReq>(bytes)?).map(drop),
+    }
+}
