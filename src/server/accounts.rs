@@ -7,20 +7,25 @@
 //! Not here: limits are only told, not enforced (the wall and the store do that), and a token's way from the request
 //! (`rpc::metadata`).
 
+pub mod answer;
+pub mod api;
 mod book;
+mod embedded;
 pub mod file;
 pub mod hash;
+pub mod watch;
 
 use std::sync::Arc;
 
-use http::HeaderValue;
 use tokio::time::Instant;
 
 pub use book::Book;
+pub use embedded::{Embedded, EmbeddedStats};
 
 use crate::cache::key::AccountId;
 use crate::cache::limits::MAX_TTL_MS;
 use crate::rpc::failure::Failure;
+use crate::rpc::metadata::Trace;
 
 /// A tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,17 +71,10 @@ pub struct Asking {
     pub dry_run: bool,
 }
 
-/// W3C trace context.
-#[derive(Clone, Debug, Default)]
-pub struct Trace {
-    pub traceparent: Option<HeaderValue>,
-    pub tracestate: Option<HeaderValue>,
-}
-
 /// Where accounts come from. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Accounts {
-    Embedded(Arc<Book>),
+    Embedded(Embedded),
 }
 
 impl Limits {
@@ -110,14 +108,14 @@ impl Accounts {
     /// Accounts that do not change: for tests, benchmarks and `larder dev`.
     #[must_use]
     pub fn fixed(book: Book) -> Self {
-        Self::Embedded(Arc::new(book))
+        Self::Embedded(Embedded::new(book))
     }
 
     /// What a token grants, if that is known without waiting. Embedded accounts always know.
     #[must_use]
     pub fn cached(&self, token: &str) -> Option<Result<Grant, Failure>> {
         match self {
-            Self::Embedded(book) => Some(book.find(token)),
+            Self::Embedded(embedded) => Some(embedded.find(token)),
         }
     }
 
@@ -128,21 +126,23 @@ impl Accounts {
     #[expect(clippy::unused_async, reason = "remote accounts wait")]
     pub async fn grant(&self, token: &str, _asking: &Asking) -> Result<Grant, Failure> {
         match self {
-            Self::Embedded(book) => book.find(token),
+            Self::Embedded(embedded) => embedded.find(token),
         }
     }
 
     /// Grows whenever an earlier answer may have become wrong. Read it before the answer that is kept with it.
     #[must_use]
     pub fn generation(&self) -> u64 {
-        0
+        match self {
+            Self::Embedded(embedded) => embedded.generation(),
+        }
     }
 
     /// Every account that is known; of a remote service none.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<Account>> {
         match self {
-            Self::Embedded(book) => book.accounts().cloned().collect(),
+            Self::Embedded(embedded) => embedded.book().accounts().cloned().collect(),
         }
     }
 }

@@ -53,6 +53,22 @@ impl Book {
         self.grants.len()
     }
 
+    /// The same, with the accounts that did not change as the values that `old` has: who compares pointers sees what changed.
+    #[must_use]
+    pub(super) fn keeping_unchanged(mut self, old: &Self) -> Self {
+        for (id, account) in &mut self.accounts {
+            if let Some(unchanged) = old.accounts.get(id).filter(|before| *before == account) {
+                *account = Arc::clone(unchanged);
+            }
+        }
+        for grant in self.grants.values_mut() {
+            if let Some(account) = self.accounts.get(&grant.account.id) {
+                grant.account = Arc::clone(account);
+            }
+        }
+        self
+    }
+
     #[must_use]
     pub fn contains(&self, id: &AccountId) -> bool {
         self.accounts.contains_key(id)
