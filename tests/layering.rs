@@ -2,6 +2,8 @@
 //! comments, strings and doc links do not count, while macros and grouped imports do. What a type alias or a re-export hides
 //! it does not see.
 
+#![expect(clippy::unwrap_used, reason = "unwrapping is how a test fails")]
+
 #[path = "layering/paths.rs"]
 mod paths;
 
