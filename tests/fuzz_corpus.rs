@@ -51,7 +51,12 @@ fn replay(target: &str, check: fn(&[u8])) {
     // What has nothing to do with the corpus.
     let bytes = prop::collection::vec(any::<u8>(), 0..512);
     let config = Config { cases: MUTATIONS, failure_persistence: None, ..Config::default() };
-    TestRunner::new(config).run(&bytes, |bytes| { check(&bytes); Ok(()) }).unwrap();
+    TestRunner::new(config)
+        .run(&bytes, |bytes| {
+            check(&bytes);
+            Ok(())
+        })
+        .unwrap();
 }
 
 fn corpus(target: &str) -> Vec<Vec<u8>> {

@@ -2,8 +2,13 @@
 //! `tests/fuzz_corpus.rs` does the same with the corpora on stable Rust.
 
 use larder::cache::cursor::Cursor;
+use larder::rpc::convert::{Kind, decode_and_check};
+use larder::rpc::status;
 use larder::server::accounts::file::{self, File};
 use xxhash_rust::xxh64::xxh64;
+
+/// Bytes of metadata that a stock client accepts (gRPC's soft limit).
+const MAX_TRAILER_BYTES: usize = 8 * 1024;
 
 /// A dump's cursor, as it comes back from a client: one encoding for each cursor, and nothing else passes.
 pub fn cursor(data: &[u8]) {
@@ -32,7 +37,18 @@ pub fn accounts_file(data: &[u8]) {
     }
 }
 
-/// A request's message, as it comes out of the frame: refused with a code and a sentence, or within all limits.
+/// A request's message, as it comes out of the frame; the first byte says which. What is refused is refused by a failure
+/// that can be said in bounded metadata and understood at the other end.
 pub fn request(data: &[u8]) {
-    let _ = data;
+    let Some((&kind, message)) = data.split_first() else { return };
+    let kind = Kind::ALL[usize::from(kind) % Kind::ALL.len()];
+    if let Err(failure) = decode_and_check(kind, message) {
+        let told = status::to_error(&failure);
+        let heard = status::failure_of_error(&told);
+        assert_eq!(heard.code(), failure.code(), "{failure:?}");
+        assert_eq!(status::to_error(&heard).reason, told.reason, "{failure:?}");
+        let bytes: usize =
+            status::to_trailers(&failure).iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        assert!(bytes < MAX_TRAILER_BYTES, "{bytes} bytes of trailers: {failure:?}");
+    }
 }
