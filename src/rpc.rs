@@ -1,5 +1,6 @@
 //! Floor 1: what is said on the wire.
 
+pub mod coalesce;
 pub mod convert;
 pub mod failure;
 pub mod metadata;

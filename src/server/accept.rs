@@ -1,0 +1,198 @@
+//! The accept loop of one listener, and what may pass it.
+//!
+//! One task accepts, checks the limits and hands each connection to the worker with the fewest (ADR 3). It never spins:
+//! when the system has no file descriptor left, it waits, longer each time, and says so at most once a second.
+//!
+//! Not here: what happens on a connection (`connection`), and when to stop (`drain` and its owner).
+
+pub mod config;
+pub(super) mod gate;
+mod listen;
+pub mod stats;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+pub use self::config::WireConfig;
+use self::gate::Gate;
+pub use self::listen::bind;
+use self::listen::{Accept, SystemListener};
+pub use self::stats::{Ended, WireStats};
+use super::connection::{Connection, Make};
+use super::drain;
+use super::tls::Tls;
+use super::workers::Workers;
+
+/// The first wait after a failed accept; doubles up to [`MAX_BACKOFF`].
+const MIN_BACKOFF: Duration = Duration::from_millis(5);
+/// The longest wait after a failed accept.
+const MAX_BACKOFF: Duration = Duration::from_millis(500);
+/// Failed accepts are logged once in this time.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Starts listeners.
+#[derive(Debug)]
+pub struct Wire;
+
+/// A running listener. Dropping it changes nothing: it ends with its drain.
+#[derive(Clone, Debug)]
+pub struct WireHandle {
+    address: SocketAddr,
+    gate: Gate,
+    stats: Arc<WireStats>,
+    stop: watch::Sender<bool>,
+}
+
+/// What the accept loop needs beside its listener.
+struct Acceptor<M> {
+    workers: Workers,
+    config: Arc<WireConfig>,
+    tls: Option<Tls>,
+    make: M,
+    drain: drain::Watch,
+    gate: Gate,
+    stats: Arc<WireStats>,
+}
+
+impl Wire {
+    /// Serves `listener` on `workers` until `drain` begins. With `tls`, only TLS is spoken.
+    ///
+    /// # Errors
+    /// When the listener cannot be made non-blocking or registered.
+    pub fn start<M: Make>(
+        workers: &Workers,
+        listener: TcpListener,
+        config: WireConfig,
+        tls: Option<Tls>,
+        make: M,
+        drain: drain::Watch,
+    ) -> io::Result<WireHandle> {
+        let stats = Arc::new(WireStats::default());
+        let gate = Gate::new(config.max_connections, config.max_handshaking, Arc::clone(&stats));
+        let (stop, stopped) = watch::channel(false);
+        let handle =
+            WireHandle { address: listener.local_addr()?, gate: gate.clone(), stats: Arc::clone(&stats), stop };
+        let runtime = workers.handle(0).clone();
+        let listener = {
+            let _entered = runtime.enter();
+            SystemListener::new(listener)?
+        };
+        let acceptor = Acceptor { workers: workers.clone(), config: Arc::new(config), tls, make, drain, gate, stats };
+        runtime.spawn(acceptor.run(listener, stopped));
+        Ok(handle)
+    }
+}
+
+impl WireHandle {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Connections that are being served.
+    pub fn connections(&self) -> usize {
+        self.gate.open()
+    }
+
+    /// Counters for metrics.
+    pub fn stats(&self) -> &Arc<WireStats> {
+        &self.stats
+    }
+
+    /// Closes the listener; connections go on. To be called some time before the drain, or not at all: the drain's
+    /// begin closes it too.
+    pub fn stop_accepting(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+impl<M: Make> Acceptor<M> {
+    async fn run(self, listener: impl Accept, mut stop: watch::Receiver<bool>) {
+        let mut drain = self.drain.clone();
+        let stopped = async {
+            tokio::select! {
+                // All handles gone: only the drain can stop it.
+                Ok(_) = stop.wait_for(|stop| *stop) => {}
+                _ = drain.started() => {}
+            }
+        };
+        tokio::pin!(stopped);
+        let mut trouble = Trouble::default();
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = &mut stopped => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((socket, address)) => {
+                    trouble = Trouble { logged: trouble.logged, ..Trouble::default() };
+                    self.hand_over(socket, address);
+                }
+                Err(error) if is_of_the_client(&error) => {}
+                Err(error) => {
+                    self.stats.count_accept_error();
+                    let pause = trouble.next(&error);
+                    tokio::select! {
+                        () = &mut stopped => return,
+                        () = sleep(pause) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives the connection to a worker, or closes it.
+    fn hand_over(&self, socket: std::net::TcpStream, address: SocketAddr) {
+        self.stats.count_accepted();
+        let Ok(entering) = self.gate.enter() else {
+            self.stats.count_ended(Ended::Full);
+            return;
+        };
+        let seat = self.workers.least_loaded();
+        let runtime = seat.handle().clone();
+        let connection = Connection {
+            socket,
+            address,
+            seat,
+            entering,
+            config: Arc::clone(&self.config),
+            tls: self.tls.clone(),
+            make: self.make.clone(),
+            drain: self.drain.clone(),
+            stats: Arc::clone(&self.stats),
+        };
+        runtime.spawn(connection.run());
+    }
+}
+
+/// The wait after failed accepts, and whether it is time to say so.
+#[derive(Debug, Default)]
+struct Trouble {
+    pause: Duration,
+    logged: Option<Instant>,
+}
+
+impl Trouble {
+    fn next(&mut self, error: &io::Error) -> Duration {
+        self.pause = (self.pause * 2).clamp(MIN_BACKOFF, MAX_BACKOFF);
+        if self.logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+            self.logged = Some(Instant::now());
+            tracing::error!(%error, "cannot accept connections; check the limit of open files (ulimit -n)");
+        }
+        self.pause
+    }
+}
+
+/// The connection died before it was accepted: the next one may be fine.
+fn is_of_the_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}

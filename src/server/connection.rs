@@ -1,0 +1,147 @@
+//! One connection from its accept to its end.
+//!
+//! ```text
+//! accepted ──> TLS ──> preface ──> serving ──> GOAWAY ──> closed
+//!     │         │         │           │          │
+//!     └─────────┴─────────┴───────────┴──────────┴──> cut: limit, timeout, drain
+//! ```
+//!
+//! hyper speaks HTTP/2; this module adds what it lacks: deadlines before the first stream, a jittered age with a real
+//! GOAWAY, an end for idle, silent and stuck clients, and one for a drain. It knows nothing of gRPC.
+
+mod preface;
+mod serve;
+mod streams;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use self::preface::{Preface, Rewind};
+use super::accept::gate::Entering;
+use super::accept::{Ended, WireConfig, WireStats};
+use super::drain;
+use super::tls::Tls;
+use super::workers::Seat;
+use crate::rpc::coalesce::Coalesce;
+
+/// Makes the HTTP service of each connection.
+pub trait Make: Clone + Send + Sync + 'static {
+    /// The body of its responses.
+    type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + 'static;
+    /// Called with every request of the connection. Always ready: `poll_ready` is not asked.
+    type Service: tower::Service<
+            http::Request<hyper::body::Incoming>,
+            Response = http::Response<Self::Body>,
+            Error = Infallible,
+            Future: Send,
+        > + Clone
+        + Send
+        + 'static;
+
+    /// The service for one connection.
+    fn make(&self, peer: &Peer) -> Self::Service;
+}
+
+/// Who is at the other end.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The client's address.
+    pub address: SocketAddr,
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    /// The leaf certificate (DER) that it showed and that was verified, if any.
+    pub client_certificate: Option<CertificateDer<'static>>,
+    /// The worker on which all its streams run.
+    pub worker: usize,
+}
+
+/// An accepted connection and what it needs.
+pub(super) struct Connection<M> {
+    pub(super) socket: std::net::TcpStream,
+    pub(super) address: SocketAddr,
+    pub(super) seat: Seat,
+    pub(super) entering: Entering,
+    pub(super) config: Arc<WireConfig>,
+    pub(super) tls: Option<Tls>,
+    pub(super) make: M,
+    pub(super) drain: drain::Watch,
+    pub(super) stats: Arc<WireStats>,
+}
+
+/// A socket, plain or TLS.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Io for T {}
+
+impl<M: Make> Connection<M> {
+    /// Serves the connection to its end, on the worker of its seat.
+    pub(super) async fn run(self) {
+        let stats = Arc::clone(&self.stats);
+        let ended = self.live().await;
+        stats.count_ended(ended);
+    }
+
+    async fn live(self) -> Ended {
+        let Self { socket, address, seat, mut entering, config, tls, make, mut drain, stats } = self;
+        let peer = Peer { address, tls: tls.is_some(), client_certificate: None, worker: seat.index() };
+        let entered = tokio::select! {
+            biased;
+            // Whoever has not begun to speak loses nothing.
+            _ = drain.started() => return Ended::Drained,
+            () = entering.displaced() => return Ended::Displaced,
+            entered = enter(socket, peer, &config, tls.as_ref()) => entered,
+        };
+        let (io, peer) = match entered {
+            Ok(entered) => entered,
+            Err(ended) => return ended,
+        };
+        let Ok(_inside) = entering.inside() else {
+            return Ended::Full;
+        };
+        serve::serve::<M>(io, make.make(&peer), &config, drain, &stats).await
+    }
+}
+
+/// TLS and preface.
+async fn enter(
+    socket: std::net::TcpStream,
+    mut peer: Peer,
+    config: &WireConfig,
+    tls: Option<&Tls>,
+) -> Result<(Rewind<Box<dyn Io>>, Peer), Ended> {
+    let socket = prepare(socket).map_err(|_| Ended::Failed)?;
+    let io = Coalesce::new(socket);
+    let mut io: Box<dyn Io> = match tls {
+        None => Box::new(io),
+        Some(tls) => match timeout(config.handshake_timeout, tls.acceptor().accept(io)).await {
+            Err(_) => return Err(Ended::TlsTimeout),
+            Ok(Err(_)) => return Err(Ended::TlsFailed),
+            Ok(Ok(stream)) => {
+                let certificates = stream.get_ref().1.peer_certificates();
+                peer.client_certificate =
+                    certificates.and_then(|chain| chain.first()).map(|leaf| leaf.clone().into_owned());
+                Box::new(stream)
+            }
+        },
+    };
+    match timeout(config.preface_timeout, preface::read(&mut io)).await {
+        Err(_) => Err(Ended::PrefaceTimeout),
+        Ok(Err(_)) => Err(Ended::Failed),
+        Ok(Ok(Preface::Other)) => Err(Ended::NotHttp2),
+        Ok(Ok(Preface::Http2)) => Ok((Rewind::new(io, preface::HTTP2), peer)),
+    }
+}
+
+/// Makes the accepted socket one of this runtime.
+fn prepare(socket: std::net::TcpStream) -> std::io::Result<TcpStream> {
+    socket.set_nonblocking(true)?;
+    socket.set_nodelay(true)?;
+    TcpStream::from_std(socket)
+}
