@@ -2,6 +2,8 @@
 
 pub mod cache;
 #[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "client")]
 pub mod rpc;
 #[cfg(feature = "server")]
 pub mod server;

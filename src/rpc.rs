@@ -1,5 +1,6 @@
 //! Floor 1: what is said on the wire.
 
+pub mod channels;
 pub mod coalesce;
 pub mod convert;
 pub mod failure;

@@ -187,6 +187,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Coalesce<T> {
     }
 }
 
+#[cfg(feature = "server")]
 impl<T: tonic::transport::server::Connected> tonic::transport::server::Connected for Coalesce<T> {
     type ConnectInfo = T::ConnectInfo;
 
