@@ -10,9 +10,11 @@
 pub mod answer;
 pub mod api;
 mod book;
+mod cache;
 mod embedded;
 pub mod file;
 pub mod hash;
+pub mod remote;
 pub mod watch;
 
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use tokio::time::Instant;
 
 pub use book::Book;
 pub use embedded::{Embedded, EmbeddedStats};
+pub use remote::{Remote, RemoteStats};
 
 use crate::cache::key::AccountId;
 use crate::cache::limits::MAX_TTL_MS;
@@ -75,6 +78,7 @@ pub struct Asking {
 #[derive(Clone, Debug)]
 pub enum Accounts {
     Embedded(Embedded),
+    Remote(Remote),
 }
 
 impl Limits {
@@ -116,6 +120,7 @@ impl Accounts {
     pub fn cached(&self, token: &str) -> Option<Result<Grant, Failure>> {
         match self {
             Self::Embedded(embedded) => Some(embedded.find(token)),
+            Self::Remote(remote) => remote.cached(token),
         }
     }
 
@@ -123,10 +128,10 @@ impl Accounts {
     ///
     /// # Errors
     /// When it is empty or unknown, when the remote service cannot be asked, or when the deadline passes meanwhile.
-    #[expect(clippy::unused_async, reason = "remote accounts wait")]
-    pub async fn grant(&self, token: &str, _asking: &Asking) -> Result<Grant, Failure> {
+    pub async fn grant(&self, token: &str, asking: &Asking) -> Result<Grant, Failure> {
         match self {
             Self::Embedded(embedded) => embedded.find(token),
+            Self::Remote(remote) => remote.grant(token, asking).await,
         }
     }
 
@@ -135,6 +140,7 @@ impl Accounts {
     pub fn generation(&self) -> u64 {
         match self {
             Self::Embedded(embedded) => embedded.generation(),
+            Self::Remote(remote) => remote.generation(),
         }
     }
 
@@ -143,6 +149,7 @@ impl Accounts {
     pub fn all(&self) -> Vec<Arc<Account>> {
         match self {
             Self::Embedded(embedded) => embedded.book().accounts().cloned().collect(),
+            Self::Remote(_) => Vec::new(),
         }
     }
 }

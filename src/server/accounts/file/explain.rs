@@ -5,7 +5,7 @@ use super::FileError;
 /// Characters of an unknown field's name that are repeated, if it looks like one. Tokens are longer.
 const MAX_NAME: usize = 24;
 
-/// serde_json's error as ours.
+/// The error of `serde_json` as ours.
 pub fn explain(error: &serde_json::Error) -> FileError {
     let message = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
