@@ -17,13 +17,16 @@ pub mod hash;
 pub mod remote;
 pub mod watch;
 
+use std::path::Path;
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 pub use book::Book;
 pub use embedded::{Embedded, EmbeddedStats};
-pub use remote::{Remote, RemoteStats};
+pub use remote::{Remote, RemoteConfig, RemoteError, RemoteStats};
+pub use watch::{FileWatch, OpenError};
 
 use crate::cache::key::AccountId;
 use crate::cache::limits::MAX_TTL_MS;
@@ -109,10 +112,27 @@ impl Default for Limits {
 }
 
 impl Accounts {
+    /// Accounts of a file, which change with it while the second of the two is run or polled.
+    ///
+    /// # Errors
+    /// When the file cannot be read or is wrong.
+    pub fn file(path: &Path) -> Result<(Self, FileWatch), OpenError> {
+        let watch = FileWatch::open(path)?;
+        Ok((Self::Embedded(watch.accounts()), watch))
+    }
+
     /// Accounts that do not change: for tests, benchmarks and `larder dev`.
     #[must_use]
     pub fn fixed(book: Book) -> Self {
         Self::Embedded(Embedded::new(book))
+    }
+
+    /// Accounts from a service; `home` is the runtime on which it is asked.
+    ///
+    /// # Errors
+    /// When its URL or CA cannot be used. Whether it answers shows when it is asked.
+    pub fn remote(config: &RemoteConfig, home: &Handle) -> Result<Self, RemoteError> {
+        Remote::new(config, home).map(Self::Remote)
     }
 
     /// What a token grants, if that is known without waiting. Embedded accounts always know.

@@ -15,6 +15,7 @@ mod flight;
 mod log;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Uri};
+use tonic::transport::Channel;
 
 use self::ask::{Ask, AskError, GrpcAsk};
 use self::flight::{Boarding, Desk, Looked};
@@ -32,6 +33,7 @@ pub use super::cache::Policy;
 use super::cache::{AnswerCache, Verdict};
 use super::hash::Digest;
 use super::{Asking, Grant};
+use crate::rpc::channels::{self, ChannelError, Target, TargetError, Tls};
 use crate::rpc::failure::Failure;
 
 /// How to ask an Accounts service.
@@ -40,8 +42,8 @@ pub struct RemoteConfig {
     /// `http://host:port` or `https://host:port`.
     pub url: String,
     pub service: RemoteService,
-    /// PEM of the CA that its certificate must come from; `None`: the system's.
-    pub ca: Option<Vec<u8>>,
+    /// PEM file of the authorities that its certificate may come from; `None`: the system's.
+    pub ca: Option<PathBuf>,
     pub policy: Policy,
     /// The longest time for one question; callers without a deadline wait that long.
     pub timeout: Duration,
@@ -60,10 +62,10 @@ pub enum RemoteService {
 /// Why an Accounts service cannot even be configured.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    #[error("the URL of the Accounts service must be http://host:port or https://host:port")]
-    Url,
-    #[error("the CA of the Accounts service cannot be used; give certificates in PEM: {0}")]
-    Tls(#[source] tonic::transport::Error),
+    #[error("the Accounts service cannot be asked: {0}")]
+    Url(TargetError),
+    #[error("the Accounts service cannot be asked: {0}")]
+    Channel(ChannelError),
 }
 
 /// Accounts from a gRPC service. Cheap to clone; all clones share one memory.
@@ -120,9 +122,6 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a caller for whom there is an old answer waits for a new one.
 const PATIENCE: Duration = Duration::from_millis(250);
-
-/// A connection that is not there by then will not be. Shorter than [`DEFAULT_TIMEOUT`], so that a second address is tried.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Default for Policy {
     fn default() -> Self {
@@ -256,21 +255,10 @@ fn late(asking: &Asking) -> Failure {
 
 /// The channel belongs to the runtime on which it is made.
 fn connect(config: &RemoteConfig, home: &Handle) -> Result<Channel, RemoteError> {
-    let uri: Uri = config.url.parse().map_err(|_| RemoteError::Url)?;
-    let mut endpoint = Endpoint::from(uri.clone()).connect_timeout(CONNECT_TIMEOUT).tcp_nodelay(true);
-    match (uri.scheme_str(), uri.host()) {
-        (Some("http"), Some(_)) => {}
-        (Some("https"), Some(_)) => {
-            let tls = match &config.ca {
-                Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
-                None => ClientTlsConfig::new().with_enabled_roots(),
-            };
-            endpoint = endpoint.tls_config(tls).map_err(RemoteError::Tls)?;
-        }
-        _ => return Err(RemoteError::Url),
-    }
+    let target: Target = config.url.parse().map_err(RemoteError::Url)?;
+    let tls = Tls { ca: config.ca.clone(), ..Tls::default() };
     let _entered = home.enter();
-    Ok(endpoint.connect_lazy())
+    channels::connect(&target, &tls).map_err(RemoteError::Channel)
 }
 
 #[cfg(test)]

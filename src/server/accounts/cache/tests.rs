@@ -3,9 +3,9 @@ use crate::cache::key::AccountId;
 use crate::server::accounts::Limits;
 
 const POLICY: Policy = Policy {
-    ttl: Duration::from_secs(60),
+    ttl: Duration::from_mins(1),
     negative_ttl: Duration::from_secs(5),
-    max_stale: Duration::from_secs(600),
+    max_stale: Duration::from_mins(10),
     max_tokens: 100,
 };
 
