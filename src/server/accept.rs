@@ -82,6 +82,9 @@ impl Wire {
             let _entered = runtime.enter();
             SystemListener::new(listener)?
         };
+        if let Some(tls) = tls.clone() {
+            runtime.spawn(tls.keep_fresh(drain.clone()));
+        }
         let acceptor = Acceptor { workers: workers.clone(), config: Arc::new(config), tls, make, drain, gate, stats };
         runtime.spawn(acceptor.run(listener, stopped));
         Ok(handle)

@@ -9,21 +9,29 @@
 //! hyper speaks HTTP/2; this module adds what it lacks: deadlines before the first stream, a jittered age with a real
 //! GOAWAY, an end for idle, silent and stuck clients, and one for a drain. It knows nothing of gRPC.
 
+mod activity;
+mod frames;
 mod preface;
 mod serve;
 mod streams;
+mod watchdog;
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustls_pki_types::CertificateDer;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use self::preface::{Preface, Rewind};
+use self::activity::{Activity, Metered};
+use self::frames::Framed;
+use self::preface::Preface;
 use super::accept::gate::Entering;
 use super::accept::{Ended, WireConfig, WireStats};
 use super::drain;
@@ -91,21 +99,25 @@ impl<M: Make> Connection<M> {
     async fn live(self) -> Ended {
         let Self { socket, address, seat, mut entering, config, tls, make, mut drain, stats } = self;
         let peer = Peer { address, tls: tls.is_some(), client_certificate: None, worker: seat.index() };
+        let activity = Arc::new(Activity::new());
         let entered = tokio::select! {
             biased;
             // Whoever has not begun to speak loses nothing.
             _ = drain.started() => return Ended::Drained,
             () = entering.displaced() => return Ended::Displaced,
-            entered = enter(socket, peer, &config, tls.as_ref()) => entered,
+            entered = enter(socket, peer, &activity, &config, tls.as_ref()) => entered,
         };
-        let (io, peer) = match entered {
+        let (mut io, peer) = match entered {
             Ok(entered) => entered,
             Err(ended) => return ended,
         };
         let Ok(_inside) = entering.inside() else {
+            // Best effort: the connection is closed either way.
+            let _ = timeout(config.preface_timeout, preface::refuse(&mut io)).await;
             return Ended::Full;
         };
-        serve::serve::<M>(io, make.make(&peer), &config, drain, &stats).await
+        let service = make.make(&peer);
+        serve::serve::<M>(io, service, &config, &activity, drain, &stats).await
     }
 }
 
@@ -113,20 +125,20 @@ impl<M: Make> Connection<M> {
 async fn enter(
     socket: std::net::TcpStream,
     mut peer: Peer,
+    activity: &Arc<Activity>,
     config: &WireConfig,
     tls: Option<&Tls>,
-) -> Result<(Rewind<Box<dyn Io>>, Peer), Ended> {
-    let socket = prepare(socket).map_err(|_| Ended::Failed)?;
-    let io = Coalesce::new(socket);
+) -> Result<(Framed<Box<dyn Io>>, Peer), Ended> {
+    let socket = prepare(socket, config).map_err(|_| Ended::Failed)?;
+    let io = Coalesce::new(Metered::new(socket, Arc::clone(activity)));
     let mut io: Box<dyn Io> = match tls {
         None => Box::new(io),
         Some(tls) => match timeout(config.handshake_timeout, tls.acceptor().accept(io)).await {
             Err(_) => return Err(Ended::TlsTimeout),
             Ok(Err(_)) => return Err(Ended::TlsFailed),
             Ok(Ok(stream)) => {
-                let certificates = stream.get_ref().1.peer_certificates();
-                peer.client_certificate =
-                    certificates.and_then(|chain| chain.first()).map(|leaf| leaf.clone().into_owned());
+                let chain = stream.get_ref().1.peer_certificates();
+                peer.client_certificate = chain.and_then(|chain| chain.first()).map(|leaf| leaf.clone().into_owned());
                 Box::new(stream)
             }
         },
@@ -135,13 +147,19 @@ async fn enter(
         Err(_) => Err(Ended::PrefaceTimeout),
         Ok(Err(_)) => Err(Ended::Failed),
         Ok(Ok(Preface::Other)) => Err(Ended::NotHttp2),
-        Ok(Ok(Preface::Http2)) => Ok((Rewind::new(io, preface::HTTP2), peer)),
+        Ok(Ok(Preface::Http2)) => Ok((Framed::new(io, preface::HTTP2, Arc::clone(activity)), peer)),
     }
 }
 
-/// Makes the accepted socket one of this runtime.
-fn prepare(socket: std::net::TcpStream) -> std::io::Result<TcpStream> {
+/// Makes the accepted socket one of this runtime, and has the kernel find out when its path is dead.
+fn prepare(socket: std::net::TcpStream, config: &WireConfig) -> io::Result<TcpStream> {
     socket.set_nonblocking(true)?;
     socket.set_nodelay(true)?;
+    let options = SockRef::from(&socket);
+    // Probes go out while nothing is to be sent; the user timeout counts both them and unacknowledged output.
+    let probe = (config.dead_path_timeout / 3).max(Duration::from_secs(1));
+    options.set_tcp_keepalive(&TcpKeepalive::new().with_time(probe).with_interval(probe))?;
+    #[cfg(target_os = "linux")]
+    options.set_tcp_user_timeout(Some(config.dead_path_timeout))?;
     TcpStream::from_std(socket)
 }

@@ -146,6 +146,11 @@ impl Watch {
         self.wait(|phase| *phase == Phase::Forced).await;
     }
 
+    /// Waits until the phase is another than `seen`; answers it. Cancel-safe.
+    pub async fn changed(&mut self, seen: Phase) -> Phase {
+        self.wait(|phase| *phase != seen).await
+    }
+
     /// Waits for a phase. A trigger that is gone without having started will never start: waits for ever.
     async fn wait(&mut self, reached: impl FnMut(&Phase) -> bool) -> Phase {
         let seen = self.phase.wait_for(reached).await.map(|phase| *phase);

@@ -1,17 +1,31 @@
 //! TLS of a listener: rustls with ring, TLS 1.2 and 1.3, ALPN `h2`, client certificates on request.
+//!
+//! Certificate, key and client CA are read again every few seconds and swapped whole when their content has changed and
+//! is good; connections that are open keep what they began with. Content, not time or inode, is compared, because
+//! Kubernetes swaps a symlink above the files. Files that cannot be used leave the old ones in place, and one error.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rustls::RootCertStore;
-use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsAcceptor;
+use zeroize::Zeroizing;
+
+use super::drain;
+
+/// How often the files are read.
+pub const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The files of a listener's TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +36,8 @@ pub struct TlsConfig {
     pub key: PathBuf,
     /// Whether clients show certificates, and whose.
     pub clients: ClientCertificates,
+    /// See [`RELOAD_INTERVAL`].
+    pub reload_interval: Duration,
 }
 
 /// Whether clients show certificates.
@@ -67,9 +83,24 @@ pub enum TlsError {
 
 /// The current TLS configuration of a listener. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Tls {
-    files: Arc<TlsConfig>,
-    current: Arc<ArcSwap<ServerConfig>>,
+pub struct Tls(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    files: TlsConfig,
+    current: ArcSwap<ServerConfig>,
+    /// Digest of the files that were last tried, good or bad.
+    tried: parking_lot::Mutex<[u8; 32]>,
+    is_kept_fresh: AtomicBool,
+    reloads: AtomicU64,
+    failed_reloads: AtomicU64,
+}
+
+/// The content of the files.
+struct Material {
+    certificate: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
+    ca: Vec<u8>,
 }
 
 impl Tls {
@@ -78,52 +109,136 @@ impl Tls {
     /// # Errors
     /// When one cannot be read, is not PEM, or key and certificate do not fit.
     pub fn load(files: TlsConfig) -> Result<Self, TlsError> {
-        let current = Arc::new(ArcSwap::from_pointee(read(&files)?));
-        Ok(Self { files: Arc::new(files), current })
+        let material = Material::read(&files)?;
+        let current = ArcSwap::from_pointee(material.server_config(&files)?);
+        Ok(Self(Arc::new(Inner {
+            files,
+            current,
+            tried: parking_lot::Mutex::new(material.digest()),
+            is_kept_fresh: AtomicBool::new(false),
+            reloads: AtomicU64::new(0),
+            failed_reloads: AtomicU64::new(0),
+        })))
+    }
+
+    /// Times that changed files were taken.
+    pub fn reloads(&self) -> u64 {
+        self.0.reloads.load(Ordering::Relaxed)
+    }
+
+    /// Times that changed files could not be used.
+    pub fn failed_reloads(&self) -> u64 {
+        self.0.failed_reloads.load(Ordering::Relaxed)
     }
 
     /// For the next connection.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.current.load_full())
+        TlsAcceptor::from(self.0.current.load_full())
+    }
+
+    /// Reads the files again and again, until `drain` begins. A second call on the same files ends at once.
+    pub(super) async fn keep_fresh(self, mut drain: drain::Watch) {
+        if self.0.is_kept_fresh.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        loop {
+            tokio::select! {
+                _ = drain.started() => return,
+                () = tokio::time::sleep(self.0.files.reload_interval) => {}
+            }
+            let tls = self.clone();
+            // A panic has told so itself; the old files stay.
+            let _ = tokio::task::spawn_blocking(move || tls.reload()).await;
+        }
+    }
+
+    /// Takes the files if they have changed and are good.
+    fn reload(&self) {
+        let Inner { files, current, tried, reloads, failed_reloads, .. } = &*self.0;
+        let material = Material::read(files);
+        // One digest for "cannot be read", so that this too is said once.
+        let digest = material.as_ref().map_or([0; 32], Material::digest);
+        if std::mem::replace(&mut *tried.lock(), digest) == digest {
+            return;
+        }
+        match material.and_then(|material| material.server_config(files)) {
+            Ok(config) => {
+                current.store(Arc::new(config));
+                reloads.fetch_add(1, Ordering::Relaxed);
+                tracing::info!(certificate = %files.certificate.display(), "took the changed TLS files");
+            }
+            Err(error) => {
+                failed_reloads.fetch_add(1, Ordering::Relaxed);
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::error!(%error, cause, "cannot take the changed TLS files; the old ones stay in use");
+            }
+        }
     }
 }
 
-/// Reads and checks everything.
-fn read(files: &TlsConfig) -> Result<ServerConfig, TlsError> {
-    let unusable = |source: Box<dyn std::error::Error + Send + Sync>| TlsError::Unusable {
-        certificate: files.certificate.clone(),
-        source,
-    };
-    let chain = certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(&bytes(&files.key)?)
-        .map_err(|_| TlsError::Pem { path: files.key.clone(), what: "private key" })?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|error| unusable(error.into()))?;
-    let builder = match &files.clients {
-        ClientCertificates::Ignored => builder.with_no_client_auth(),
-        ClientCertificates::Optional(ca) | ClientCertificates::Required(ca) => {
-            let mut roots = RootCertStore::empty();
-            for root in certificates(ca)? {
-                roots.add(root).map_err(|_| TlsError::Pem { path: ca.clone(), what: "CA certificate" })?;
-            }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-            let verifier = match &files.clients {
-                ClientCertificates::Optional(_) => verifier.allow_unauthenticated(),
-                ClientCertificates::Ignored | ClientCertificates::Required(_) => verifier,
-            };
-            builder.with_client_cert_verifier(verifier.build().map_err(|error| unusable(error.into()))?)
+impl Material {
+    fn read(files: &TlsConfig) -> Result<Self, TlsError> {
+        let ca = match &files.clients {
+            ClientCertificates::Ignored => Vec::new(),
+            ClientCertificates::Optional(ca) | ClientCertificates::Required(ca) => bytes(ca)?,
+        };
+        Ok(Self { certificate: bytes(&files.certificate)?, key: Zeroizing::new(bytes(&files.key)?), ca })
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        for part in [&self.certificate, &*self.key, &self.ca] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
         }
-    };
-    let mut config = builder.with_single_cert(chain, key).map_err(|error| unusable(error.into()))?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
+        digest.finalize().into()
+    }
+
+    /// Parses and checks everything.
+    fn server_config(&self, files: &TlsConfig) -> Result<ServerConfig, TlsError> {
+        let unusable = |source: Box<dyn std::error::Error + Send + Sync>| TlsError::Unusable {
+            certificate: files.certificate.clone(),
+            source,
+        };
+        let chain = certificates(&files.certificate, &self.certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key)
+            .map_err(|_| TlsError::Pem { path: files.key.clone(), what: "private key" })?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+            .map_err(|error| unusable(error.into()))?;
+        let builder = match self.client_verifier(&files.clients, provider)? {
+            None => builder.with_no_client_auth(),
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+        };
+        let mut config = builder.with_single_cert(chain, key).map_err(|error| unusable(error.into()))?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+
+    fn client_verifier(
+        &self,
+        clients: &ClientCertificates,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
+        let (path, required) = match clients {
+            ClientCertificates::Ignored => return Ok(None),
+            ClientCertificates::Optional(path) => (path, false),
+            ClientCertificates::Required(path) => (path, true),
+        };
+        let unusable = || TlsError::Pem { path: path.clone(), what: "CA certificate" };
+        let mut roots = RootCertStore::empty();
+        for root in certificates(path, &self.ca)? {
+            roots.add(root).map_err(|_| unusable())?;
+        }
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
+        verifier.build().map(Some).map_err(|_| unusable())
+    }
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = bytes(path)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     chain
         .ok()
         .filter(|chain| !chain.is_empty())

@@ -3,17 +3,25 @@
 //! HTTP/1.1 is told so; gRPC-Web will hook in here.
 
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// What an HTTP/2 client says first.
 pub(super) const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What an HTTP/1.1 client is told. 426 is the status for "this needs another protocol" (RFC 9110 §15.5.22).
 const TO_HTTP1: &[u8] = b"HTTP/1.1 426 Upgrade Required\r\nupgrade: h2c\r\nconnection: upgrade, close\r\n\
-    content-type: text/plain\r\ncontent-length: 51\r\n\r\nThis port speaks gRPC: HTTP/2 with prior knowledge.\n";
+    content-type: text/plain\r\n\r\nThis port speaks gRPC: HTTP/2 with prior knowledge.\n";
+/// What an HTTP/2 client is told that comes when the server is full: empty SETTINGS, then a GOAWAY for stream 0 without
+/// an error. So it knows that none of its calls was begun, and tries elsewhere.
+const FULL: &[&[u8]] = &[
+    b"\0\0\0\x04\0\0\0\0\0",             // SETTINGS: length 0, type 4, no flags, stream 0
+    b"\0\0\x18\x07\0\0\0\0\0",           // GOAWAY: length 24, type 7, no flags, stream 0
+    b"\0\0\0\0\0\0\0\0connection limit", // last stream 0, NO_ERROR, debug data
+];
+
+/// Bytes read of a client that has been told to go.
+const MAX_UNHEARD_BYTES: usize = 64 * 1024;
 
 /// What a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +45,7 @@ pub(super) async fn read(io: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::
         if read[..length] != HTTP2[..length] {
             // A method is upper-case letters; a TLS hello on a plain port, say, gets no text.
             if read[0].is_ascii_uppercase() {
-                io.write_all(TO_HTTP1).await?;
-                io.shutdown().await?;
+                farewell(io, TO_HTTP1).await?;
             }
             return Ok(Preface::Other);
         }
@@ -46,54 +53,23 @@ pub(super) async fn read(io: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::
     Ok(Preface::Http2)
 }
 
-/// Gives the bytes of a preface back before those of the socket.
-#[derive(Debug)]
-pub(super) struct Rewind<T> {
-    inner: T,
-    first: &'static [u8],
+/// Tells an HTTP/2 client that the server is full, and closes.
+pub(super) async fn refuse(io: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+    farewell(io, &FULL.concat()).await
 }
 
-impl<T> Rewind<T> {
-    pub(super) fn new(inner: T, first: &'static [u8]) -> Self {
-        Self { inner, first }
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Rewind<T> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.inner).poll_read(cx, buf);
+/// Says a last word. What the client goes on saying is read for a while, because closing a socket with unread bytes
+/// resets it, and a reset may overtake the word.
+async fn farewell(io: &mut (impl AsyncRead + AsyncWrite + Unpin), word: &[u8]) -> io::Result<()> {
+    io.write_all(word).await?;
+    io.shutdown().await?;
+    let mut unheard = [0; 1024];
+    let mut heard = 0;
+    while heard < MAX_UNHEARD_BYTES {
+        match io.read(&mut unheard).await? {
+            0 => break,
+            count => heard += count,
         }
-        let count = self.first.len().min(buf.remaining());
-        let (now, later) = self.first.split_at(count);
-        buf.put_slice(now);
-        self.first = later;
-        Poll::Ready(Ok(()))
     }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Rewind<T> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
+    Ok(())
 }

@@ -7,10 +7,12 @@ use hyper::server::conn::http2;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::{Instant, sleep_until};
 
+use super::activity::Activity;
 use super::streams::Streams;
+use super::watchdog::{Cause, Seen, Verdict, Watchdog};
 use super::{Io, Make};
 use crate::server::accept::{Ended, WireConfig, WireStats};
-use crate::server::drain;
+use crate::server::drain::{self, Phase};
 
 /// hyper gives up a connection whose PING stays unanswered for this long. Ours is the judgement (`watchdog`), so: never.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
@@ -36,33 +38,54 @@ pub(super) async fn serve<M: Make>(
     io: impl Io,
     service: M::Service,
     config: &WireConfig,
+    activity: &Activity,
     mut drain: drain::Watch,
     stats: &WireStats,
 ) -> Ended {
     let streams = Streams::new(drain.hold());
     let connection = builder(config, streams.clone()).serve_connection(TokioIo::new(io), Shared(service));
     let mut connection = pin!(connection);
-    let age = Instant::now() + config.connection_age;
-    let mut goaway = false;
+    let mut watchdog = Watchdog::new(config, Instant::now(), rand::random());
+    let mut seen_phase = Phase::Running;
+    let mut look_at = pin!(sleep_until(Instant::now()));
     loop {
         tokio::select! {
             biased;
             ended = connection.as_mut() => return if ended.is_ok() { Ended::Normally } else { Ended::Failed },
-            () = sleep_until(age), if !goaway => {
-                stats.count_goaway_for_age();
-                goaway = true;
-                connection.as_mut().graceful_shutdown();
-            }
-            deadline = drain.started() => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    biased;
-                    _ = connection.as_mut() => return Ended::Normally,
-                    () = sleep_until(deadline) => return Ended::Drained,
-                    () = drain.forced() => return Ended::Drained,
+            () = look_at.as_mut() => {}
+            phase = drain.changed(seen_phase) => {
+                seen_phase = phase;
+                match phase {
+                    Phase::Running => {}
+                    Phase::Draining { deadline } => {
+                        watchdog.draining(deadline);
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    Phase::Forced => return Ended::Drained,
                 }
             }
         }
+        match watchdog.judge(&see(activity, &streams)) {
+            Verdict::Wait(at) => look_at.as_mut().reset(at),
+            Verdict::Cut(ended) => return ended,
+            Verdict::GoAway(cause) => {
+                match cause {
+                    Cause::Age => stats.count_goaway_for_age(),
+                    Cause::Idleness => stats.count_goaway_for_idleness(),
+                }
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn see(activity: &Activity, streams: &Streams) -> Seen {
+    Seen {
+        now: Instant::now(),
+        alive_at: activity.alive_at(),
+        stalled_since: activity.stalled_since(),
+        partial_since: activity.partial_since(),
+        idle_since: streams.idle_since(),
     }
 }
 

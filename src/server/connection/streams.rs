@@ -43,15 +43,10 @@ impl Streams {
         Self(Arc::new(inner))
     }
 
-    /// Streams that are open.
-    pub(super) fn open(&self) -> usize {
-        self.0.open.load(Ordering::Relaxed)
-    }
-
     /// Since when none has been open; `None` while one is.
     pub(super) fn idle_since(&self) -> Option<Instant> {
         let since = std::time::Duration::from_millis(self.0.idle_since.load(Ordering::Relaxed));
-        (self.open() == 0).then(|| self.0.began + since)
+        (self.0.open.load(Ordering::Relaxed) == 0).then(|| self.0.began + since)
     }
 }
 
