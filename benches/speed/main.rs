@@ -75,13 +75,13 @@ fn run(options: &Options) -> Result<(), String> {
     let mut missed = 0;
     for (job, rows) in &cells {
         for criterion in criteria(*job) {
-            missed += usize::from(report::judge(*job, rows, criterion) == Some(false));
+            missed += usize::from(!report::judge(*job, rows, criterion));
         }
     }
     if takes_part(options, Peer::Larder) && options.starts > 0 {
         missed += usize::from(!cold_start(options, &larder)?);
     }
-    if missed > 0 { Err(format!("{missed} criteria are missed")) } else { Ok(()) }
+    if missed > 0 && !options.report_only { Err(format!("{missed} criteria are missed")) } else { Ok(()) }
 }
 
 /// Larder's promises: within 85 % of gRPC itself, and twice what tonic does by default where many answers share a socket.
@@ -159,7 +159,7 @@ fn start(
         }
         running.push((server, None));
     }
-    Ok(running)
+    if running.is_empty() { Err("there is no server to measure; see --only".into()) } else { Ok(running) }
 }
 
 fn takes_part(options: &Options, peer: Peer) -> bool {

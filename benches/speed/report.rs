@@ -47,15 +47,19 @@ pub fn print_cell(job: Job, rows: &[Row]) {
     }
 }
 
-/// Says whether a cell meets a criterion; nothing is said when one of the two was not measured.
-pub fn judge(job: Job, rows: &[Row], criterion: Criterion) -> Option<bool> {
-    let larder = rows.iter().find(|row| row.peer == Peer::Larder)?;
-    let other = rows.iter().find(|row| row.peer == criterion.against)?;
-    let ratio = ratio(larder, other);
-    let met = ratio >= criterion.at_least;
+/// Says whether a cell meets a criterion. One that cannot be judged, because `--only` left a server out, is not missed.
+pub fn judge(job: Job, rows: &[Row], criterion: Criterion) -> bool {
+    let row = |peer| rows.iter().find(|row| row.peer == peer);
+    let (verdict, met, found) = match (row(Peer::Larder), row(criterion.against)) {
+        (Some(larder), Some(other)) => {
+            let ratio = ratio(larder, other);
+            let met = ratio >= criterion.at_least;
+            (if met { "pass" } else { "FAIL" }, met, format!("x{ratio:.2}"))
+        }
+        _ => ("----", true, "not measured".to_owned()),
+    };
     println!(
-        "{}  {} {} B {}x{}: larder is x{ratio:.2} of {} (at least x{:.2})",
-        if met { "pass" } else { "FAIL" },
+        "{verdict}  {} {} B {}x{}: larder against {}: {found} (at least x{:.2})",
         job.verb.name(),
         job.values.bytes,
         job.shape.connections,
@@ -63,7 +67,7 @@ pub fn judge(job: Job, rows: &[Row], criterion: Criterion) -> Option<bool> {
         criterion.against.name(),
         criterion.at_least,
     );
-    Some(met)
+    met
 }
 
 /// The middle of sorted numbers.
