@@ -1,0 +1,168 @@
+//! A call from its headers to its end: what the wall found out about it, and its record. However a call ends, also by being
+//! dropped because its caller went away, it is counted and logged exactly once.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use tokio::time::Instant;
+use tonic::Code;
+
+use super::accounts::Asking;
+use super::method::Method;
+use super::metrics::Refusal;
+use super::wall::Connection;
+use super::wall::registry::Principal;
+use crate::cache::store::{Mode, Scope};
+use crate::rpc::failure::Failure;
+use crate::rpc::metadata::{TRACEPARENT, Trace};
+
+/// A call in progress.
+#[derive(Debug)]
+pub struct Call {
+    connection: Arc<Connection>,
+    pub method: Method,
+    pub started: Instant,
+    /// When it must have ended.
+    pub deadline: Option<Instant>,
+    pub dry_run: bool,
+    /// Who calls; `None` until the wall knows, and for methods without an account.
+    pub principal: Option<Arc<Principal>>,
+    /// Only calls that are traced carry the weight.
+    trace: Option<Box<Trace>>,
+    /// Bytes of request messages read so far.
+    pub bytes_in: u64,
+    /// Bytes of answers made so far.
+    pub bytes_out: u64,
+    open: bool,
+}
+
+impl Call {
+    /// A call begins, now.
+    #[must_use]
+    pub fn begin(connection: Arc<Connection>, method: Method) -> Self {
+        connection.worker.begin(method);
+        Self {
+            connection,
+            method,
+            started: Instant::now(),
+            deadline: None,
+            dry_run: false,
+            principal: None,
+            trace: None,
+            bytes_in: 0,
+            bytes_out: 0,
+            open: true,
+        }
+    }
+
+    #[must_use]
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.connection
+    }
+
+    pub(super) fn read_trace(&mut self, headers: &HeaderMap) {
+        if headers.contains_key(TRACEPARENT) {
+            self.trace = Some(Box::new(Trace::of(headers)));
+        }
+    }
+
+    /// The caller's trace context; empty without one.
+    #[must_use]
+    pub fn trace(&self) -> Trace {
+        self.trace.as_deref().cloned().unwrap_or_default()
+    }
+
+    /// On whose behalf accounts are asked.
+    #[must_use]
+    pub fn asking(&self) -> Asking {
+        Asking { deadline: self.deadline, trace: self.trace(), dry_run: self.dry_run }
+    }
+
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        mode(self.dry_run)
+    }
+
+    /// Whom the call belongs to.
+    ///
+    /// # Errors
+    /// [`Failure::TokenMissing`] when the wall let it in without a token.
+    pub fn principal(&self) -> Result<&Arc<Principal>, Failure> {
+        self.principal.as_ref().ok_or(Failure::TokenMissing)
+    }
+
+    /// Whether it is too late for an answer.
+    ///
+    /// # Errors
+    /// [`Failure::DeadlineExceeded`].
+    pub fn in_time(&self) -> Result<(), Failure> {
+        match self.deadline {
+            Some(deadline) if Instant::now() >= deadline => Err(Failure::DeadlineExceeded),
+            _ => Ok(()),
+        }
+    }
+
+    /// It failed before its operation had any effect.
+    pub fn refuse(self, failure: &Failure) {
+        if let Some(refusal) = Refusal::of(failure) {
+            self.connection.worker.refuse(refusal);
+        }
+        self.finish(failure.code());
+    }
+
+    /// It has ended.
+    pub fn finish(mut self, code: Code) {
+        self.record(code);
+    }
+
+    fn record(&mut self, code: Code) {
+        if !std::mem::take(&mut self.open) {
+            return;
+        }
+        let took = self.started.elapsed();
+        self.connection.worker.end(self.method, code, took, self.bytes_in, self.bytes_out);
+        if let Some(principal) = &self.principal {
+            principal.state.count(1, self.bytes_in, self.bytes_out);
+        }
+        if tracing::enabled!(target: "larder::access", tracing::Level::INFO) {
+            self.log(code, took);
+        }
+    }
+
+    #[cold]
+    fn log(&self, code: Code, took: std::time::Duration) {
+        tracing::info!(
+            target: "larder::access",
+            method = self.method.traits().name,
+            code = ?code,
+            duration_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+            account = self.principal.as_ref().map(|principal| principal.state.tenant.id().as_str()),
+            bytes_in = self.bytes_in,
+            bytes_out = self.bytes_out,
+            peer = %self.connection.peer,
+            trace_id = self.trace.as_deref().and_then(Trace::id),
+            dry_run = self.dry_run.then_some(true),
+            "call"
+        );
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.record(Code::Cancelled);
+    }
+}
+
+impl Principal {
+    /// The account's own key space, charged to itself.
+    #[must_use]
+    pub fn scope(&self, mode: Mode) -> Scope<'_> {
+        Scope { space: &self.state.tenant, charge: Some(&self.state.tenant), mode }
+    }
+}
+
+/// The store's word for a dry run.
+#[must_use]
+pub fn mode(dry_run: bool) -> Mode {
+    if dry_run { Mode::DryRun } else { Mode::Apply }
+}

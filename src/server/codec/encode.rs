@@ -1,0 +1,133 @@
+//! Writes answers. Values are copied once, from the store's memory into the buffer that goes to the socket, so the messages
+//! that carry values are encoded by hand; the rest by prost.
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+
+use super::PREFIX_BYTES;
+use crate::cache::store::EntryRef;
+use crate::cache::version::Now;
+
+/// Field numbers of `GetResponse` and `DumpItem`.
+const VAL: u32 = 1;
+const VERSION: u32 = 2;
+const REMAINING_TTL_MS: u32 = 3;
+
+/// A `GetResponse` that is still in the store. The tutorial's `GetResp` is its first field alone.
+pub struct Value<'a> {
+    entry: &'a EntryRef<'a>,
+    version: u64,
+    remaining_ttl_ms: u64,
+}
+
+impl<'a> Value<'a> {
+    #[must_use]
+    pub fn new(entry: &'a EntryRef<'a>, now: Now) -> Self {
+        let remaining_ttl_ms = entry.remaining_ttl_ms(now).unwrap_or(0);
+        Self { entry, version: entry.version().as_u64(), remaining_ttl_ms }
+    }
+
+    /// The same without version and time to live.
+    #[must_use]
+    pub fn bare(entry: &'a EntryRef<'a>) -> Self {
+        Self { entry, version: 0, remaining_ttl_ms: 0 }
+    }
+
+    /// Bytes of the encoded message.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        bytes_len(VAL, self.entry.value_len())
+            + number_len(VERSION, self.version)
+            + number_len(REMAINING_TTL_MS, self.remaining_ttl_ms)
+    }
+
+    /// Appends the message.
+    pub fn encode(&self, buffer: &mut BytesMut) {
+        let length = self.entry.value_len();
+        if length > 0 {
+            encode_key(VAL, WireType::LengthDelimited, buffer);
+            encode_varint(length as u64, buffer);
+            self.entry.copy_value_to(buffer);
+        }
+        put_number(VERSION, self.version, buffer);
+        put_number(REMAINING_TTL_MS, self.remaining_ttl_ms, buffer);
+    }
+
+    /// The message as a frame of its own.
+    #[must_use]
+    pub fn to_frame(&self) -> Bytes {
+        let length = self.encoded_len();
+        let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
+        put_prefix(length, &mut frame);
+        self.encode(&mut frame);
+        frame.freeze()
+    }
+}
+
+/// A message as a frame.
+#[must_use]
+pub fn frame(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
+    put_frame_of(length, message, &mut frame);
+    frame.freeze()
+}
+
+/// Appends a message as a frame.
+pub fn put_frame(message: &impl Message, buffer: &mut BytesMut) {
+    put_frame_of(message.encoded_len(), message, buffer);
+}
+
+/// Appends a frame's prefix. Messages are bounded far below 4 GiB.
+pub fn put_prefix(length: usize, buffer: &mut BytesMut) {
+    buffer.put_u8(0);
+    buffer.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+}
+
+/// Bytes of a bytes, text or message field; 0 if it is empty and therefore left out.
+#[must_use]
+pub fn bytes_len(tag: u32, length: usize) -> usize {
+    if length == 0 { 0 } else { nested_len(tag, length) }
+}
+
+/// Bytes of a message field that is there although it is empty.
+#[must_use]
+pub fn nested_len(tag: u32, length: usize) -> usize {
+    key_len(tag) + encoded_len_varint(length as u64) + length
+}
+
+/// Bytes of a number field; 0 if it is 0 and therefore left out.
+#[must_use]
+pub fn number_len(tag: u32, number: u64) -> usize {
+    if number == 0 { 0 } else { key_len(tag) + encoded_len_varint(number) }
+}
+
+/// Appends a bytes or text field, unless it is empty.
+pub fn put_bytes(tag: u32, bytes: &[u8], buffer: &mut BytesMut) {
+    if !bytes.is_empty() {
+        put_nested(tag, bytes.len(), buffer);
+        buffer.put_slice(bytes);
+    }
+}
+
+/// Appends the head of a message field; its content must follow.
+pub fn put_nested(tag: u32, length: usize, buffer: &mut BytesMut) {
+    encode_key(tag, WireType::LengthDelimited, buffer);
+    encode_varint(length as u64, buffer);
+}
+
+/// Appends a number field, unless it is 0.
+pub fn put_number(tag: u32, number: u64, buffer: &mut BytesMut) {
+    if number != 0 {
+        encode_key(tag, WireType::Varint, buffer);
+        encode_varint(number, buffer);
+    }
+}
+
+fn put_frame_of(length: usize, message: &impl Message, buffer: &mut BytesMut) {
+    put_prefix(length, buffer);
+    buffer.reserve(length);
+    // A growing buffer has room for every message.
+    let _ = message.encode(buffer);
+}

@@ -1,0 +1,259 @@
+//! Reads request messages from a body. A message over the limit is refused by its prefix, before it is buffered.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio_stream::Stream as _;
+use tonic::codec::{CompressionEncoding, DecodeBuf, Decoder, Streaming};
+use tonic::{Code, Status};
+
+use super::PREFIX_BYTES;
+use crate::rpc::failure::Failure;
+use crate::rpc::metadata::GRPC_ENCODING;
+
+/// The messages of a request, in order.
+pub struct Messages<B = Incoming> {
+    source: Source<B>,
+    /// The one message of a unary request, kept until the end of the stream is seen.
+    single: Option<Bytes>,
+}
+
+enum Source<B> {
+    Plain(Frames<B>),
+    Compressed(Box<Streaming<Bytes>>, usize),
+}
+
+/// Messages that are not compressed.
+struct Frames<B> {
+    body: B,
+    /// What came and was not consumed, if it is one piece.
+    piece: Bytes,
+    /// The same, if it had to be put together.
+    joined: BytesMut,
+    limit: usize,
+}
+
+/// Hands the bytes of a message on; decoding them is the service's affair.
+struct Raw;
+
+impl<B> Messages<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    /// The messages of a body, each at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`Failure::Encoding`] when they are compressed in a way that Larder does not know.
+    pub fn new(headers: &HeaderMap, body: B, limit: usize) -> Result<Self, Failure> {
+        let encoding = match headers.get(GRPC_ENCODING).map(http::HeaderValue::as_bytes) {
+            None | Some(b"identity") => None,
+            Some(b"gzip") => Some(CompressionEncoding::Gzip),
+            Some(b"zstd") => Some(CompressionEncoding::Zstd),
+            Some(other) => return Err(Failure::Encoding(String::from_utf8_lossy(other).chars().take(64).collect())),
+        };
+        let source = match encoding {
+            None => Source::Plain(Frames { body, piece: Bytes::new(), joined: BytesMut::new(), limit }),
+            Some(_) => Source::Compressed(Box::new(Streaming::new_request(Raw, body, encoding, Some(limit))), limit),
+        };
+        Ok(Self { source, single: None })
+    }
+
+    /// The next message; `None` at the end.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+        match &mut self.source {
+            Source::Plain(frames) => frames.poll_next(cx),
+            Source::Compressed(streaming, limit) => {
+                let next = ready!(Pin::new(streaming).poll_next(cx));
+                Poll::Ready(next.map(|message| message.map_err(|status| failure_of(&status, *limit))))
+            }
+        }
+    }
+
+    /// The message of a request that has exactly one.
+    pub fn poll_single(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Failure>> {
+        if self.single.is_none() {
+            match ready!(self.poll_next(cx)) {
+                Some(message) => self.single = Some(message?),
+                None => return Poll::Ready(Err(malformed("the request has no message"))),
+            }
+        }
+        // The end usually came with the message.
+        if !self.is_at_end() {
+            match ready!(self.poll_next(cx)) {
+                None => {}
+                Some(Ok(_)) => return Poll::Ready(Err(malformed("the request has more than one message"))),
+                Some(Err(failure)) => return Poll::Ready(Err(failure)),
+            }
+        }
+        Poll::Ready(Ok(self.single.take().unwrap_or_default()))
+    }
+
+    /// As [`Self::poll_single`].
+    ///
+    /// # Errors
+    /// When the request cannot be read, is too large, or has not exactly one message.
+    pub async fn single(&mut self) -> Result<Bytes, Failure> {
+        std::future::poll_fn(|cx| self.poll_single(cx)).await
+    }
+
+    fn is_at_end(&self) -> bool {
+        match &self.source {
+            Source::Plain(frames) => frames.piece.is_empty() && frames.joined.is_empty() && frames.body.is_end_stream(),
+            Source::Compressed(..) => false,
+        }
+    }
+}
+
+impl<B> Frames<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+        loop {
+            match self.take() {
+                Ok(None) => {}
+                Ok(Some(message)) => return Poll::Ready(Some(Ok(message))),
+                Err(failure) => return Poll::Ready(Some(Err(failure))),
+            }
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.push(data);
+                    }
+                }
+                // The caller reset the stream or its connection broke.
+                Some(Err(_)) => return Poll::Ready(Some(Err(Failure::Cancelled))),
+                None if self.piece.is_empty() && self.joined.is_empty() => return Poll::Ready(None),
+                None => {
+                    self.piece.clear();
+                    self.joined.clear();
+                    return Poll::Ready(Some(Err(malformed("the request ends inside a message"))));
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, data: Bytes) {
+        if self.joined.is_empty() && self.piece.is_empty() {
+            self.piece = data;
+        } else {
+            self.joined.extend_from_slice(&std::mem::take(&mut self.piece));
+            self.joined.extend_from_slice(&data);
+        }
+    }
+
+    /// A message, if all of it is here.
+    fn take(&mut self) -> Result<Option<Bytes>, Failure> {
+        let is_joined = !self.joined.is_empty();
+        let came: &[u8] = if is_joined { &self.joined } else { &self.piece };
+        let Some((prefix, rest)) = came.split_at_checked(PREFIX_BYTES) else { return Ok(None) };
+        match prefix[0] {
+            0 => {}
+            1 => return Err(malformed("a message is flagged as compressed without `grpc-encoding`")),
+            _ => return Err(malformed("a message has a flag other than 0 and 1")),
+        }
+        let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
+        if length > self.limit {
+            return Err(Failure::MessageTooLarge { limit: self.limit });
+        }
+        if rest.len() < length {
+            return Ok(None);
+        }
+        let mut message = if is_joined {
+            self.joined.split_to(PREFIX_BYTES + length).freeze()
+        } else {
+            self.piece.split_to(PREFIX_BYTES + length)
+        };
+        message.advance(PREFIX_BYTES);
+        Ok(Some(message))
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(source.copy_to_bytes(source.remaining())))
+    }
+}
+
+/// What tonic's codec says, as ours.
+fn failure_of(status: &Status, limit: usize) -> Failure {
+    match status.code() {
+        // The prefix names too many bytes, or decompression came to too many.
+        Code::OutOfRange | Code::ResourceExhausted => Failure::MessageTooLarge { limit },
+        Code::Cancelled => Failure::Cancelled,
+        _ => malformed(status.message()),
+    }
+}
+
+fn malformed(problem: &str) -> Failure {
+    Failure::Malformed(problem.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::StreamBody;
+
+    use super::*;
+
+    fn messages(
+        pieces: &[&[u8]],
+        limit: usize,
+    ) -> Messages<impl Body<Data = Bytes, Error = std::io::Error> + Unpin + use<>> {
+        let frames: Vec<_> =
+            pieces.iter().map(|piece| Ok(http_body::Frame::data(Bytes::copy_from_slice(piece)))).collect();
+        Messages::new(&HeaderMap::new(), StreamBody::new(tokio_stream::iter(frames)), limit).unwrap()
+    }
+
+    async fn all(pieces: &[&[u8]], limit: usize) -> Vec<Result<Bytes, Failure>> {
+        let mut messages = messages(pieces, limit);
+        let mut all = Vec::new();
+        while let Some(message) = std::future::poll_fn(|cx| messages.poll_next(cx)).await {
+            let failed = message.is_err();
+            all.push(message);
+            if failed {
+                break;
+            }
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn messages_come_whole_however_the_body_is_cut() {
+        let wire = b"\0\0\0\0\x03abc\0\0\0\0\0\0\0\0\0\x02de";
+        let expected: Vec<Result<Bytes, Failure>> = ["abc", "", "de"].iter().map(|m| Ok(Bytes::from(*m))).collect();
+        for cut in 0..wire.len() {
+            for second in cut..wire.len() {
+                let pieces = [&wire[..cut], &wire[cut..second], &wire[second..]];
+                assert_eq!(all(&pieces, 3).await, expected, "cut at {cut} and {second}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_over_the_limit_is_refused_by_its_prefix() {
+        assert_eq!(all(&[b"\0\0\0\0\x04"], 3).await, [Err(Failure::MessageTooLarge { limit: 3 })]);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_breaks_off_or_has_a_strange_flag_is_malformed() {
+        for wire in [&b"\0\0\0\0\x04ab"[..], b"\0\0", b"\x01\0\0\0\0", b"\x07\0\0\0\0"] {
+            assert!(matches!(&all(&[wire], 9).await[..], [Err(Failure::Malformed(_))]), "{wire:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_unary_request_has_exactly_one_message() {
+        assert_eq!(messages(&[b"\0\0\0\0\x01a"], 9).single().await, Ok(Bytes::from("a")));
+        for wire in [&b""[..], b"\0\0\0\0\x01a\0\0\0\0\x01b"] {
+            assert!(matches!(messages(&[wire], 9).single().await, Err(Failure::Malformed(_))), "{wire:?}");
+        }
+    }
+}

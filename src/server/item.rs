@@ -1,0 +1,242 @@
+//! Items of batches and pipelines: calls inside a call. Each passes the wall, has a deadline and a dry run of its own, and is
+//! counted; what that costs is shared by the items of a message.
+
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use prost::Message;
+use tokio::time::Instant;
+use tonic::Code;
+
+use super::call::Call;
+use super::codec::PREFIX_BYTES;
+use super::codec::encode::{nested_len, number_len, put_nested, put_number};
+use super::method::Method;
+use super::metrics::Refusal;
+use super::wall::Wall;
+use super::wall::registry::Principal;
+use crate::rpc::failure::Failure;
+use crate::rpc::metadata::Trace;
+use crate::rpc::proto::v1;
+use crate::rpc::status;
+
+/// Bytes of one message of results. A single result that is larger goes alone.
+pub const CHUNK_BYTES: usize = 512 * 1024;
+
+/// A message of results that is being made: `repeated Result results = 1`, where a result has its number as field 1.
+#[derive(Default)]
+pub struct Results {
+    buffer: BytesMut,
+}
+
+/// Whether a result went into the message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    Written,
+    /// The message is full: send it, and try again.
+    Full,
+}
+
+/// Passes items through the wall.
+#[derive(Default)]
+pub struct Turnstile {
+    /// Whether the current item has been let in already, and waits only for room in a message. The first item of a stream is
+    /// paid for by the call that opened the stream, so that a batch of one costs one call.
+    paid: bool,
+    opened: bool,
+}
+
+/// Counts items, to be written down once for a message.
+pub struct Tally {
+    began: Instant,
+    counts: Vec<(Method, Code, u64)>,
+    items: u32,
+}
+
+/// Field number of the results in every message of results, and of a result's number in it.
+const RESULTS: u32 = 1;
+const NUMBER: u32 = 1;
+
+impl Results {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// Bytes so far, prefix included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Whether it is time to send them.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.buffer.len() >= CHUNK_BYTES
+    }
+
+    /// Adds a result, `length` bytes of field `tag`, written by `encode`, if there is room; alone it always has.
+    pub fn put_if_fits(&mut self, number: u64, tag: u32, length: usize, encode: impl FnOnce(&mut BytesMut)) -> Fit {
+        if !self.is_empty() && self.buffer.len() + length > CHUNK_BYTES {
+            return Fit::Full;
+        }
+        self.put(number, tag, length, encode);
+        Fit::Written
+    }
+
+    fn put(&mut self, number: u64, tag: u32, length: usize, encode: impl FnOnce(&mut BytesMut)) {
+        let result = number_len(NUMBER, number) + nested_len(tag, length);
+        let whole = nested_len(RESULTS, result);
+        if self.buffer.is_empty() {
+            self.start(whole);
+        }
+        self.buffer.reserve(whole);
+        put_nested(RESULTS, result, &mut self.buffer);
+        put_number(NUMBER, number, &mut self.buffer);
+        put_nested(tag, length, &mut self.buffer);
+        encode(&mut self.buffer);
+    }
+
+    /// Adds a small message as a result. What it tells of has happened, so it is never turned away.
+    pub fn put_message(&mut self, number: u64, tag: u32, message: &impl Message) -> Fit {
+        self.put(number, tag, message.encoded_len(), |buffer| {
+            // A growing buffer has room for every message.
+            let _ = message.encode(buffer);
+        });
+        Fit::Written
+    }
+
+    /// Adds a failure as a result.
+    pub fn put_failure(&mut self, number: u64, tag: u32, failure: &Failure) -> Fit {
+        self.put_message(number, tag, &status::to_error(failure))
+    }
+
+    /// Adds an empty message as a field of the message of results itself.
+    pub fn put_mark(&mut self, tag: u32) {
+        if self.buffer.is_empty() {
+            self.start(0);
+        }
+        put_nested(tag, 0, &mut self.buffer);
+    }
+
+    /// The message so far, as a frame; begins the next.
+    pub fn take(&mut self) -> Bytes {
+        let length = u32::try_from(self.buffer.len().saturating_sub(PREFIX_BYTES)).unwrap_or(u32::MAX);
+        if let Some(prefix) = self.buffer.get_mut(1..PREFIX_BYTES) {
+            prefix.copy_from_slice(&length.to_be_bytes());
+        }
+        self.buffer.split().freeze()
+    }
+
+    fn start(&mut self, bytes: usize) {
+        self.buffer.reserve(PREFIX_BYTES + bytes);
+        self.buffer.put_bytes(0, PREFIX_BYTES);
+    }
+}
+
+impl Turnstile {
+    /// Lets the current item in, once.
+    ///
+    /// # Errors
+    /// When a rate is used up; then the item is over.
+    pub fn pass(&mut self, wall: &Wall, principal: &Principal, now_us: u64) -> Result<(), Failure> {
+        if !std::mem::replace(&mut self.opened, true) || self.paid {
+            self.paid = true;
+            return Ok(());
+        }
+        wall.take_item(principal, now_us)?;
+        self.paid = true;
+        Ok(())
+    }
+
+    /// The current item is over.
+    pub fn next(&mut self) {
+        self.paid = false;
+    }
+}
+
+impl Tally {
+    #[must_use]
+    pub fn new() -> Self {
+        Self { began: Instant::now(), counts: Vec::with_capacity(4), items: 0 }
+    }
+
+    /// An item is over.
+    pub fn add(
+        &mut self,
+        call: &Call,
+        method: Method,
+        outcome: Result<(), &Failure>,
+        context: Option<&v1::CallContext>,
+    ) {
+        let code = match outcome {
+            Ok(()) => Code::Ok,
+            Err(failure) => {
+                if let Some(refusal) = Refusal::of(failure) {
+                    call.connection().worker.refuse(refusal);
+                }
+                failure.code()
+            }
+        };
+        self.items += 1;
+        match self.counts.iter_mut().find(|(m, c, _)| *m == method && *c == code) {
+            Some((_, _, count)) => *count += 1,
+            None => self.counts.push((method, code, 1)),
+        }
+        if tracing::enabled!(target: "larder::access", tracing::Level::DEBUG) {
+            log(call, method, code, context);
+        }
+    }
+
+    /// Writes the counts down.
+    pub fn write(self, call: &Call) {
+        if self.items == 0 {
+            return;
+        }
+        let each = self.began.elapsed() / self.items;
+        for (method, code, count) in &self.counts {
+            call.connection().worker.count(*method, *code, *count, each, 0, 0);
+        }
+        if let Some(principal) = &call.principal {
+            principal.state.count(u64::from(self.items), 0, 0);
+        }
+    }
+}
+
+/// Whether an item that was read at `read_at` is still in time.
+///
+/// # Errors
+/// [`Failure::DeadlineExceeded`].
+pub fn in_time(context: Option<&v1::CallContext>, read_at: Instant, now: Instant) -> Result<(), Failure> {
+    match context {
+        Some(context)
+            if context.timeout_ms != 0
+                && now.saturating_duration_since(read_at) >= Duration::from_millis(context.timeout_ms) =>
+        {
+            Err(Failure::DeadlineExceeded)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether an item is only asked about.
+#[must_use]
+pub fn is_dry_run(call: &Call, context: Option<&v1::CallContext>) -> bool {
+    call.dry_run || context.is_some_and(|context| context.dry_run)
+}
+
+#[cold]
+fn log(call: &Call, method: Method, code: Code, context: Option<&v1::CallContext>) {
+    let own = context.map(|context| Trace::of_texts(&context.traceparent, &context.tracestate));
+    let trace = own.filter(|trace| trace.traceparent.is_some()).unwrap_or_else(|| call.trace());
+    tracing::debug!(
+        target: "larder::access",
+        method = method.traits().name,
+        code = ?code,
+        account = call.principal.as_ref().map(|principal| principal.state.tenant.id().as_str()),
+        peer = %call.connection().peer,
+        trace_id = trace.id(),
+        dry_run = is_dry_run(call, context).then_some(true),
+        "item"
+    );
+}

@@ -1,0 +1,249 @@
+//! The pipeline: small operations in both directions on one stream. What a client sends together is carried out together and
+//! answered together; no operation costs a task, a timer or a box.
+//!
+//! A message is read only when every call before it has been carried out, so no more than one message's calls (1,024) are ever
+//! unanswered, and a client that does not read its answers is not read from either.
+
+use std::collections::HashSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::body::Produce;
+use super::call::{Call, mode};
+use super::codec::encode::Value;
+use super::codec::{Messages, PREFIX_BYTES};
+use super::drain::{Phase, Watch};
+use super::item::{self, Fit, Results, Tally, Turnstile};
+use super::method::Method;
+use super::service::{self, Operations};
+use super::wall::registry::Principal;
+use crate::rpc::convert::{self, Operation};
+use crate::rpc::failure::Failure;
+use crate::rpc::proto::v1;
+use crate::rpc::proto::v1::pipeline_call::Operation as Asked;
+use crate::rpc::token::Token;
+
+/// Bytes of answers after which they are sent although more messages are waiting to be read.
+const SEND_BYTES: usize = 64 * 1024;
+
+/// Field numbers of `PipelineResult` and of `PipelineResponse`.
+const GET: u32 = 2;
+const STORE: u32 = 3;
+const DELETE: u32 = 4;
+const TOUCH: u32 = 5;
+const INCREMENT: u32 = 6;
+const ERROR: u32 = 7;
+const DRAIN: u32 = 2;
+
+/// A pipeline under way.
+pub struct Pipeline {
+    messages: Messages,
+    /// Shown again at every message, so that a token that was withdrawn ends.
+    token: Option<Token>,
+    /// The calls of the last message that are not carried out yet.
+    calls: std::vec::IntoIter<v1::PipelineCall>,
+    read_at: Instant,
+    results: Results,
+    turnstile: Turnstile,
+    drain: Watch,
+    draining: Pin<Box<dyn Future<Output = ()> + Send>>,
+    asking: Option<Asking>,
+    end: Option<Result<(), Failure>>,
+}
+
+/// The accounts are asked again about a token.
+type Asking = Pin<Box<dyn Future<Output = Result<Arc<Principal>, Failure>> + Send>>;
+
+impl Pipeline {
+    #[must_use]
+    pub fn new(messages: Messages, token: Option<Token>, drain: Watch) -> Self {
+        let mut started = drain.clone();
+        Self {
+            messages,
+            token,
+            calls: Vec::new().into_iter(),
+            read_at: Instant::now(),
+            results: Results::default(),
+            turnstile: Turnstile::default(),
+            drain,
+            draining: Box::pin(async move {
+                started.started().await;
+            }),
+            asking: None,
+            end: None,
+        }
+    }
+
+    /// Reads the next message into `calls`.
+    fn poll_read(&mut self, call: &mut Call, cx: &mut Context<'_>) -> Poll<()> {
+        if self.drain.phase() != Phase::Running {
+            self.begin_drain();
+            return Poll::Ready(());
+        }
+        match self.messages.poll_next(cx) {
+            Poll::Ready(Some(message)) => {
+                if let Err(failure) = message.and_then(|message| self.accept(call, message)) {
+                    self.end = Some(Err(failure));
+                }
+                Poll::Ready(())
+            }
+            Poll::Ready(None) => {
+                self.end = Some(Ok(()));
+                Poll::Ready(())
+            }
+            // Only a pipeline that has nothing else to do waits for the end of the replica.
+            Poll::Pending => self.draining.as_mut().poll(cx).map(|()| self.begin_drain()),
+        }
+    }
+
+    fn accept(&mut self, call: &mut Call, message: Bytes) -> Result<(), Failure> {
+        call.bytes_in += (message.len() + PREFIX_BYTES) as u64;
+        let request: v1::PipelineRequest = service::decode(message)?;
+        convert::pipeline_size(request.calls.len())?;
+        check_ids(&request.calls)?;
+        self.read_at = Instant::now();
+        self.calls = request.calls.into_iter();
+        let Some(token) = &self.token else { return Ok(()) };
+        let connection = call.connection().clone();
+        match connection.principal(token.expose()) {
+            Some(principal) => call.principal = Some(principal?),
+            None => {
+                let asking = call.asking();
+                let token = token.clone();
+                self.asking = Some(Box::pin(async move { connection.ask_principal(&asking, &token).await }));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every call that was read has been answered: say so, and end.
+    fn begin_drain(&mut self) {
+        self.results.put_mark(DRAIN);
+        self.end = Some(Ok(()));
+    }
+
+    /// Carries out the calls of the last message.
+    fn turn(&mut self, call: &Call, principal: &Principal) -> Fit {
+        let wall = &call.connection().wall;
+        let operations = Operations::of(wall, principal, call.mode());
+        let (now, now_us) = (Instant::now(), wall.clock.monotonic_us());
+        let mut tally = Tally::new();
+        let mut fit = Fit::Written;
+        while let Some(next) = self.calls.as_slice().first() {
+            if self.results.is_full() {
+                fit = Fit::Full;
+                break;
+            }
+            let context = next.context.as_ref();
+            let outcome = self
+                .turnstile
+                .pass(wall, principal, now_us)
+                .and_then(|()| item::in_time(context, self.read_at, now))
+                .and_then(|()| {
+                    let operations = operations.with_mode(mode(item::is_dry_run(call, context)));
+                    run(next, operations, principal, &mut self.results)
+                });
+            fit = match &outcome {
+                Ok(fit) => *fit,
+                Err(failure) => self.results.put_failure(next.id, ERROR, failure),
+            };
+            if fit == Fit::Full {
+                break;
+            }
+            tally.add(call, method(next), outcome.as_ref().map(|_| ()), context);
+            self.calls.next();
+            self.turnstile.next();
+        }
+        tally.write(call);
+        fit
+    }
+}
+
+impl Produce for Pipeline {
+    fn poll_next(&mut self, call: &mut Call, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+        loop {
+            if let Some(asking) = &mut self.asking {
+                let answer = ready!(asking.as_mut().poll(cx));
+                self.asking = None;
+                match answer {
+                    Ok(principal) => call.principal = Some(principal),
+                    Err(failure) => return Poll::Ready(Some(Err(failure))),
+                }
+            }
+            let principal = match call.principal() {
+                Ok(principal) => principal.clone(),
+                Err(failure) => return Poll::Ready(Some(Err(failure))),
+            };
+            let fit = self.turn(call, &principal);
+            if fit == Fit::Full || self.results.len() >= SEND_BYTES {
+                return Poll::Ready(Some(Ok(self.results.take())));
+            }
+            let waits = self.end.is_none() && self.poll_read(call, cx).is_pending();
+            if (waits || self.end.is_some()) && !self.results.is_empty() {
+                return Poll::Ready(Some(Ok(self.results.take())));
+            }
+            match &self.end {
+                Some(Ok(())) => return Poll::Ready(None),
+                Some(Err(failure)) => return Poll::Ready(Some(Err(failure.clone()))),
+                None if waits => return Poll::Pending,
+                None => {}
+            }
+        }
+    }
+}
+
+/// A call without an id of its own cannot be answered, so the whole message is refused.
+fn check_ids(calls: &[v1::PipelineCall]) -> Result<(), Failure> {
+    let mut last = 0;
+    let mut ascending = true;
+    for call in calls {
+        let id = convert::pipeline_id(call)?;
+        ascending &= id > last;
+        last = id;
+    }
+    // Ids are mostly counted up; only if they are not does it take a set to know.
+    if !ascending {
+        let mut seen = HashSet::with_capacity(calls.len());
+        if !calls.iter().all(|call| seen.insert(call.id)) {
+            return Err(Failure::field("id", "two unanswered calls have the same; choose another for each call"));
+        }
+    }
+    Ok(())
+}
+
+fn run(
+    call: &v1::PipelineCall,
+    operations: Operations<'_>,
+    principal: &Principal,
+    results: &mut Results,
+) -> Result<Fit, Failure> {
+    let operation = convert::pipeline_operation(call, operations.ttl)?;
+    if operation.writes() && principal.grant.read_only {
+        return Err(Failure::TokenReadOnly);
+    }
+    Ok(match operation {
+        Operation::Get(key) => operations.get(key, |entry, now| {
+            let value = Value::new(entry, now);
+            results.put_if_fits(call.id, GET, value.encoded_len(), |buffer| value.encode(buffer))
+        })?,
+        Operation::Store(asked) => results.put_message(call.id, STORE, &operations.store(asked)?),
+        Operation::Delete(asked) => results.put_message(call.id, DELETE, &operations.delete(asked)?),
+        Operation::Touch(asked) => results.put_message(call.id, TOUCH, &operations.touch(asked)?),
+        Operation::Increment(asked) => results.put_message(call.id, INCREMENT, &operations.increment(asked)?),
+    })
+}
+
+fn method(call: &v1::PipelineCall) -> Method {
+    match &call.operation {
+        Some(Asked::Get(_)) => Method::PipelineGet,
+        Some(Asked::Store(_)) => Method::PipelineStore,
+        Some(Asked::Delete(_)) => Method::PipelineDelete,
+        Some(Asked::Touch(_)) => Method::PipelineTouch,
+        Some(Asked::Increment(_)) => Method::PipelineIncrement,
+        None => Method::PipelineUnknown,
+    }
+}

@@ -1,0 +1,153 @@
+//! The way of calls that stream, or that must wait before they can begin.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use tokio::time::timeout_at;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::HealthService;
+use tower::Service as _;
+
+use crate::rpc::failure::Failure;
+use crate::rpc::metadata;
+use crate::rpc::proto::v1;
+use crate::rpc::token::Token;
+use crate::server::body::{Body, Produce};
+use crate::server::call::Call;
+use crate::server::codec::{Messages, PREFIX_BYTES};
+use crate::server::method::Method;
+use crate::server::reflection::Reflection;
+use crate::server::wall::Admission;
+use crate::server::{answer, batch, clear, drain, dump, get_by_token, pipeline, service, tutorial};
+
+/// An answer that takes a while.
+pub(super) type Slow = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+/// What a call comes to.
+enum Outcome {
+    Frame(Bytes),
+    Stream(Box<dyn Produce>),
+}
+
+/// Answers a call of Larder's own that is not on the fast way.
+pub(super) fn start(
+    mut call: Call,
+    admission: Admission,
+    mut messages: Messages,
+    token: Option<Token>,
+    drain: drain::Watch,
+) -> Slow {
+    Box::pin(async move {
+        let deadline = call.deadline;
+        let run = AssertUnwindSafe(run(&mut call, admission, &mut messages, drain.clone())).catch_unwind();
+        let outcome = match deadline {
+            Some(at) => timeout_at(at, run).await.unwrap_or(Ok(Err(Failure::DeadlineExceeded))),
+            None => run.await,
+        };
+        let outcome = outcome.unwrap_or_else(|_| {
+            tracing::error!(method = call.method.traits().name, "a handler panicked");
+            Err(Failure::Internal)
+        });
+        match outcome {
+            Ok(Some(Outcome::Frame(frame))) => answer::success(call, frame),
+            Ok(Some(Outcome::Stream(producer))) => answer::response(Body::stream(call, producer)),
+            Ok(None) => {
+                let producer = Box::new(pipeline::Pipeline::new(messages, token, drain));
+                answer::response(Body::stream(call, producer))
+            }
+            Err(failure) => answer::failure(call, &failure),
+        }
+    })
+}
+
+/// The token that a pipeline shows again when accounts change.
+pub(super) fn pipeline_token(method: Method, headers: &HeaderMap) -> Option<Token> {
+    if method != Method::Pipeline {
+        return None;
+    }
+    metadata::bearer(headers).ok().flatten().and_then(|text| Token::new(text).ok())
+}
+
+/// Answers a call of one of the standard services.
+pub(super) fn foreign(
+    call: Call,
+    request: Request<Incoming>,
+    mut health: HealthServer<HealthService>,
+    reflection: Reflection,
+    mut drain: drain::Watch,
+) -> Slow {
+    Box::pin(async move {
+        let response = if call.method == Method::Reflection {
+            reflection.call(request).await
+        } else {
+            Some(health.call(request).await.unwrap_or_else(|never| match never {}))
+        };
+        let Some(response) = response else {
+            return answer::failure(call, &Failure::UnknownMethod(Method::Reflection.traits().name.to_owned()));
+        };
+        let code = tonic::Status::from_header_map(response.headers()).map_or(tonic::Code::Ok, |status| status.code());
+        let ends = Box::pin(async move {
+            drain.started().await;
+        });
+        let method = call.method;
+        call.finish(code);
+        response.map(|body| Body::foreign(body, method, ends))
+    })
+}
+
+/// `None`: a pipeline, which keeps the messages.
+async fn run(
+    call: &mut Call,
+    admission: Admission,
+    messages: &mut Messages,
+    drain: drain::Watch,
+) -> Result<Option<Outcome>, Failure> {
+    let connection = call.connection().clone();
+    if let Admission::Ask(token) = &admission {
+        connection.ask(call, token).await?;
+    }
+    if call.method == Method::Pipeline {
+        return Ok(None);
+    }
+    let message = messages.single().await?;
+    call.bytes_in = (message.len() + PREFIX_BYTES) as u64;
+    if matches!(admission, Admission::InMessage) {
+        return store_with_token(call, message).await.map(Outcome::Frame).map(Some);
+    }
+    let wall = &connection.wall;
+    let stream: Box<dyn Produce> = match call.method {
+        Method::Dump => Box::new(dump::Dump::new(call, message, drain)?),
+        Method::BatchGet => Box::new(batch::BatchGet::new(call, message)?),
+        Method::BatchStore => Box::new(batch::BatchStore::new(call, message)?),
+        Method::BatchDelete => Box::new(batch::BatchDelete::new(call, message)?),
+        Method::Clear | Method::DeletePrefix => Box::new(clear::Clear::new(call, message)?),
+        Method::TutorialDump => Box::new(tutorial::dump(wall, message, drain)?),
+        Method::TutorialStore => return tutorial::store(call, message).await.map(Outcome::Frame).map(Some),
+        Method::TutorialGet => return tutorial::get(call, message).map(Outcome::Frame).map(Some),
+        Method::TutorialGetByToken => {
+            return get_by_token::tutorial(call, message).await.map(Outcome::Frame).map(Some);
+        }
+        Method::GetByToken => {
+            return get_by_token::answer(call, message).await.map(Outcome::Frame).map(Some);
+        }
+        _ => return service::unary(wall, call, message).map(Outcome::Frame).map(Some),
+    };
+    Ok(Some(Outcome::Stream(stream)))
+}
+
+/// A store whose token is in its message.
+async fn store_with_token(call: &mut Call, message: Bytes) -> Result<Bytes, Failure> {
+    let request: v1::StoreRequest = service::decode(message)?;
+    if request.account_token.is_empty() {
+        return Err(Failure::TokenMissing);
+    }
+    let connection = call.connection().clone();
+    if let Admission::Ask(token) = connection.admit_token(call, &request.account_token)? {
+        connection.ask(call, &token).await?;
+    }
+    service::unary_store(&connection.wall, call, &request)
+}

@@ -1,0 +1,299 @@
+//! The outer wall: what every call passes before its operation runs. It is a value and not a stack of layers, because an item
+//! of a batch or a pipeline is a call too and passes the same checks (docs/adr/0001-the-wall-is-a-value.md).
+//!
+//! The steps, outermost first, each with why it stands where it stands:
+//! 1. trace, metrics, access log: outermost, so that they also see what the others refuse ([`Call`]);
+//! 2. metadata size: before anything reads the metadata;
+//! 3. serving: a replica that starts has nothing to say, not even how fast one may ask;
+//! 4. server rate: before the method is told from nonsense and before the token is looked at, since guessing costs us a hash;
+//! 5. load shedding: a bound on calls in progress, before work is begun that others would wait for;
+//! 6. deadline and dry run: parsing, cheaper than a token, and a call without time left must not spend a token;
+//! 7. authentication: says whose rate and rights hold;
+//! 8. rights: a read-only token changes nothing, whatever the message says;
+//! 9. account rate: last, for it needs the account; still before the message is read, so that a refused call costs its
+//!    headers only.
+
+pub mod authenticate;
+pub mod registry;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::HeaderMap;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use self::authenticate::Remembered;
+use self::registry::{Accounted, Principal};
+use super::accounts::Accounts;
+use super::call::Call;
+use super::clock::Clock;
+use super::health::Health;
+use super::method::{Access, Kind, Method};
+use super::metrics::{Metrics, Sources, WorkerMetrics};
+use crate::cache::key::{AccountId, TUTORIAL_ACCOUNT};
+use crate::cache::limits::STOCK_MESSAGE_BYTES;
+use crate::cache::quota::{Tenant, TokenBucket};
+use crate::cache::store::Store;
+use crate::rpc::failure::Failure;
+use crate::rpc::metadata;
+use crate::rpc::token::Token;
+
+/// The wall's limits; what an operator may set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WallConfig {
+    /// Calls per second that the replica takes from all callers together; `None`: no limit.
+    pub requests_per_second: Option<u32>,
+    /// Calls that may come at once on top of it.
+    pub burst: u32,
+    /// Calls in progress on one worker, streams included, beyond which more are refused.
+    pub max_calls_per_worker: u64,
+    /// Bytes of a call's metadata: names, values and 32 for each, as HTTP/2 counts.
+    pub max_metadata_bytes: usize,
+    /// Bytes of one request message, after decompression.
+    pub max_message_bytes: usize,
+    /// How long a unary call may take that says nothing; also what a longer `grpc-timeout` of a unary call is cut to.
+    /// Streams have the deadline of their caller only.
+    pub max_unary_time: Duration,
+    /// Whether the tutorial's API is served.
+    pub tutorial_api: bool,
+}
+
+/// What the service is made of; the composition root fills it in.
+pub struct Parts {
+    pub store: Arc<Store>,
+    pub accounts: Accounts,
+    pub config: WallConfig,
+    pub clock: Clock,
+    pub health: Health,
+    pub metrics: Arc<Metrics>,
+}
+
+/// The wall of a replica, shared by all its connections.
+pub struct Wall {
+    pub store: Arc<Store>,
+    pub accounts: Accounts,
+    pub config: WallConfig,
+    pub clock: Clock,
+    pub health: Health,
+    pub metrics: Arc<Metrics>,
+    pub accounted: Arc<Accounted>,
+    /// The tutorial's key space.
+    pub tutorial: Tenant,
+    bucket: Option<TokenBucket>,
+    /// The generation of accounts whose limits were applied last.
+    applied: Mutex<Option<u64>>,
+}
+
+/// One connection's side of the wall.
+pub struct Connection {
+    pub wall: Arc<Wall>,
+    pub peer: SocketAddr,
+    pub worker: Arc<WorkerMetrics>,
+    remembered: Mutex<Option<Remembered>>,
+}
+
+/// What is left to do after the headers were checked.
+#[derive(Debug)]
+pub enum Admission {
+    /// Nothing: read the message.
+    In,
+    /// The accounts must be asked, which takes a while.
+    Ask(Token),
+    /// The message must say the token.
+    InMessage,
+}
+
+/// How long a caller of an overloaded replica should stay away: about what the calls in progress take.
+const OVERLOAD_RETRY: Duration = Duration::from_millis(100);
+
+/// What HTTP/2 adds for each header field (RFC 9113 §6.5.2).
+const FIELD_OVERHEAD_BYTES: usize = 32;
+
+impl Default for WallConfig {
+    fn default() -> Self {
+        Self {
+            requests_per_second: None,
+            burst: 0,
+            max_calls_per_worker: 4096,
+            max_metadata_bytes: 16 * 1024,
+            max_message_bytes: STOCK_MESSAGE_BYTES,
+            max_unary_time: Duration::from_secs(30),
+            tutorial_api: false,
+        }
+    }
+}
+
+impl Wall {
+    #[must_use]
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { store, accounts, config, clock, health, metrics } = parts;
+        // "tutorial" is a valid id by its spelling, so this cannot fail.
+        #[expect(clippy::expect_used, reason = "a constant that a test checks")]
+        let id = AccountId::new(TUTORIAL_ACCOUNT).expect("the tutorial's account has a valid id");
+        let wall = Self {
+            tutorial: store.tenant(&id),
+            accounted: Arc::new(Accounted::new(store.clone())),
+            bucket: config.requests_per_second.map(|rate| TokenBucket::new(rate, config.burst)),
+            applied: Mutex::new(None),
+            store,
+            accounts,
+            config,
+            clock,
+            health,
+            metrics,
+        };
+        wall.apply_accounts();
+        Arc::new(wall)
+    }
+
+    /// Takes over budgets and rates when the accounts have changed. Called by the first call that notices, and by whoever
+    /// reloads them, so that a guarantee holds although its account is silent.
+    pub fn apply_accounts(&self) {
+        let generation = self.accounts.generation();
+        let mut applied = self.applied.lock();
+        if *applied != Some(generation) {
+            self.accounted.apply(&self.accounts.all());
+            *applied = Some(generation);
+        }
+    }
+
+    /// What the metrics are rendered from.
+    #[must_use]
+    pub fn sources(&self) -> Sources {
+        let (metrics, store, accounts) = (self.metrics.clone(), self.store.clone(), self.accounted.clone());
+        Sources { metrics, store, accounts }
+    }
+
+    /// A connection's side of the wall.
+    #[must_use]
+    pub fn connection(self: &Arc<Self>, peer: SocketAddr, worker: usize) -> Arc<Connection> {
+        self.metrics.connections.fetch_add(1, Ordering::Relaxed);
+        let worker = self.metrics.worker(worker).clone();
+        Arc::new(Connection { wall: self.clone(), peer, worker, remembered: Mutex::new(None) })
+    }
+
+    /// Takes one call from the server's rate.
+    ///
+    /// # Errors
+    /// [`Failure::ServerRate`].
+    pub fn take(&self, now_us: u64) -> Result<(), Failure> {
+        let Some(bucket) = &self.bucket else { return Ok(()) };
+        let limit = self.config.requests_per_second.unwrap_or_default();
+        bucket.try_take(now_us).map_err(|retry_after| Failure::ServerRate { limit, retry_after })
+    }
+
+    /// The wall for an item of a batch or a pipeline: both rates. The rest holds for the enclosing call, or is the item's own
+    /// affair (rights, deadline, dry run).
+    ///
+    /// # Errors
+    /// [`Failure::ServerRate`], [`Failure::AccountRate`].
+    pub fn take_item(&self, principal: &Principal, now_us: u64) -> Result<(), Failure> {
+        self.take(now_us)?;
+        principal.state.take(now_us)
+    }
+
+    fn has(&self, method: Method) -> bool {
+        method != Method::Unknown && (self.config.tutorial_api || !method.is_tutorial())
+    }
+}
+
+impl Connection {
+    /// Passes a call's headers through the wall. The call is begun in any case, so that a refusal is counted and logged.
+    pub fn admit(self: &Arc<Self>, path: &str, headers: &HeaderMap) -> (Call, Result<Admission, Failure>) {
+        let method = Method::of(path);
+        let method = if self.wall.has(method) { method } else { Method::Unknown };
+        let mut call = Call::begin(self.clone(), method);
+        let admission = self.check(&mut call, path, headers);
+        (call, admission)
+    }
+
+    fn check(&self, call: &mut Call, path: &str, headers: &HeaderMap) -> Result<Admission, Failure> {
+        let wall = &*self.wall;
+        let traits = call.method.traits();
+        check_size(headers, wall.config.max_metadata_bytes)?;
+        if traits.access != Access::Probe {
+            if wall.health.is_starting() {
+                return Err(Failure::Starting);
+            }
+            if wall.bucket.is_some() {
+                wall.take(wall.clock.monotonic_us())?;
+            }
+            if self.worker.in_progress.load(Ordering::Relaxed) > wall.config.max_calls_per_worker {
+                return Err(Failure::Overloaded { retry_after: OVERLOAD_RETRY });
+            }
+        }
+        if call.method == Method::Unknown {
+            return Err(Failure::UnknownMethod(path.chars().take(MAX_PATH_CHARS).collect()));
+        }
+        call.deadline = deadline(headers, traits.kind, call.started, wall.config.max_unary_time)?;
+        call.dry_run = metadata::dry_run(headers)?;
+        call.read_trace(headers);
+        match traits.access {
+            Access::Open | Access::Probe => Ok(Admission::In),
+            Access::Read | Access::Write => self.authenticate(call, headers),
+        }
+    }
+
+    /// Rights and the account's rate: what is left once the caller is known.
+    ///
+    /// # Errors
+    /// [`Failure::TokenReadOnly`], [`Failure::AccountRate`].
+    pub fn enter(&self, call: &mut Call, principal: Arc<Principal>) -> Result<(), Failure> {
+        let admitted = if principal.grant.read_only && call.method.traits().access == Access::Write {
+            Err(Failure::TokenReadOnly)
+        } else {
+            principal.state.take(self.wall.clock.monotonic_us())
+        };
+        call.principal = Some(principal);
+        admitted
+    }
+}
+
+/// Characters of an unknown path that the answer repeats.
+const MAX_PATH_CHARS: usize = 200;
+
+fn check_size(headers: &HeaderMap, limit: usize) -> Result<(), Failure> {
+    let size: usize =
+        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES).sum();
+    if size > limit { Err(Failure::MetadataTooLarge { limit }) } else { Ok(()) }
+}
+
+/// When a call must have ended.
+fn deadline(
+    headers: &HeaderMap,
+    kind: Kind,
+    started: Instant,
+    max_unary_time: Duration,
+) -> Result<Option<Instant>, Failure> {
+    let asked = metadata::timeout(headers)?;
+    if asked.is_some_and(|timeout| timeout.is_zero()) {
+        return Err(Failure::DeadlineExceeded);
+    }
+    let timeout = match kind {
+        Kind::Unary => Some(asked.map_or(max_unary_time, |asked| asked.min(max_unary_time))),
+        Kind::Streaming | Kind::Bidirectional => asked,
+    };
+    Ok(timeout.map(|timeout| started + timeout))
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.wall.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Wall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wall").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
