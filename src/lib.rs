@@ -1,6 +1,8 @@
 //! Larder: a multi-tenant cache that speaks gRPC and lives in Kubernetes.
 
 pub mod cache;
+#[cfg(feature = "server")]
+pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "client")]

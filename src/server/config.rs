@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use clap::{ArgMatches, Args, CommandFactory as _, Parser, ValueEnum};
+use clap::builder::Resettable;
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
 use crate::cache::limits::MAX_TTL_MS;
 
@@ -87,6 +88,10 @@ pub struct AccountsConfig {
     /// How long an old answer goes on being used while the Accounts service is down
     #[arg(long = "accounts-max-stale", env = "LARDER_ACCOUNTS_MAX_STALE", default_value = "1h", value_parser = duration)]
     pub max_stale: Duration,
+
+    /// How long one question to the Accounts service may take
+    #[arg(long = "accounts-timeout", env = "LARDER_ACCOUNTS_TIMEOUT", default_value = "5s", value_parser = duration)]
+    pub timeout: Duration,
 
     /// Serve the tutorial's API (package `rpc`) too: one key space that all callers share, readable without a token
     #[arg(long, env = "LARDER_TUTORIAL_API", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
@@ -198,29 +203,41 @@ pub struct ConnectionsConfig {
     pub handshake_timeout: Duration,
 
     /// How long the HTTP/2 preface may take
-    #[arg(long, env = "LARDER_PREFACE_TIMEOUT", default_value = "5s", value_parser = duration)]
+    #[arg(long, env = "LARDER_PREFACE_TIMEOUT", default_value = "4s", value_parser = duration)]
     pub preface_timeout: Duration,
 
     /// How long a connection may be without a stream; 0: for ever
-    #[arg(long, env = "LARDER_IDLE_TIMEOUT", default_value = "30min", value_parser = duration)]
+    #[arg(long, env = "LARDER_IDLE_TIMEOUT", default_value = "10min", value_parser = duration)]
     pub idle_timeout: Duration,
 
     /// How old a connection becomes (±10 %) before clients are told to open another one, so that they spread over new
     /// replicas; 0: for ever
-    #[arg(long, env = "LARDER_CONNECTION_AGE", default_value = "30min", value_parser = duration)]
+    #[arg(long, env = "LARDER_CONNECTION_AGE", default_value = "1h", value_parser = duration)]
     pub connection_age: Duration,
 
     /// How long its streams may go on after that
-    #[arg(long, env = "LARDER_CONNECTION_AGE_GRACE", default_value = "5min", value_parser = duration)]
+    #[arg(long, env = "LARDER_CONNECTION_AGE_GRACE", default_value = "1min", value_parser = duration)]
     pub connection_age_grace: Duration,
 
-    /// How often a silent connection is asked whether it is still there; 0: never
-    #[arg(long, env = "LARDER_KEEPALIVE_INTERVAL", default_value = "2s", value_parser = duration)]
+    /// How long a header block or a control frame may take from its first byte to its last
+    #[arg(long, env = "LARDER_HEADER_TIMEOUT", default_value = "8s", value_parser = duration)]
+    pub header_timeout: Duration,
+
+    /// After how much silence a client is asked whether it is still there (HTTP/2 PING)
+    #[arg(long, env = "LARDER_KEEPALIVE_INTERVAL", default_value = "4s", value_parser = duration)]
     pub keepalive_interval: Duration,
 
-    /// How long it may take to answer that
-    #[arg(long, env = "LARDER_KEEPALIVE_TIMEOUT", default_value = "1s", value_parser = duration)]
-    pub keepalive_timeout: Duration,
+    /// After how much silence, PINGs answered included, it is given up
+    #[arg(long, env = "LARDER_SILENCE_TIMEOUT", default_value = "9s", value_parser = duration)]
+    pub silence_timeout: Duration,
+
+    /// How long bytes may go without the client's kernel acknowledging them: then the path is dead
+    #[arg(long, env = "LARDER_DEAD_PATH_TIMEOUT", default_value = "3s", value_parser = duration)]
+    pub dead_path_timeout: Duration,
+
+    /// How long a client may take none of the bytes that wait for it
+    #[arg(long, env = "LARDER_STALL_TIMEOUT", default_value = "8s", value_parser = duration)]
+    pub stall_timeout: Duration,
 }
 
 /// The process: threads, logs, its end.
@@ -273,7 +290,7 @@ pub struct Standalone {
 }
 
 impl Config {
-    /// Reads flags from a list, as from a command line; what is not named comes from the environment or the default.
+    /// Reads flags from a list, as from a command line, and nothing from the environment.
     ///
     /// # Errors
     /// clap's, which names the flag and what it takes.
@@ -282,7 +299,8 @@ impl Config {
         I: IntoIterator<Item = T>,
         T: Into<std::ffi::OsString> + Clone,
     {
-        Standalone::try_parse_from(flags).map(|parsed| parsed.config)
+        let command = Standalone::command().mut_args(|arg| arg.env(Resettable::Reset));
+        Standalone::from_arg_matches(&command.try_get_matches_from(flags)?).map(|parsed| parsed.config)
     }
 
     /// The longest TTL in milliseconds, never over the contract's own maximum.

@@ -36,6 +36,10 @@ impl Config {
         let positive = [
             (self.connections.handshake_timeout, "--handshake-timeout"),
             (self.connections.preface_timeout, "--preface-timeout"),
+            (self.connections.header_timeout, "--header-timeout"),
+            (self.connections.keepalive_interval, "--keepalive-interval"),
+            (self.connections.dead_path_timeout, "--dead-path-timeout"),
+            (self.connections.stall_timeout, "--stall-timeout"),
             (self.calls.max_deadline, "--max-deadline"),
             (self.tls.reload, "--tls-reload"),
             (self.memory.max_ttl, "--max-ttl"),
@@ -44,9 +48,9 @@ impl Config {
         if let Some((_, flag)) = positive.iter().find(|(value, _)| *value == Duration::ZERO) {
             return Err(ConfigError(format!("{flag} is 0, so nothing could ever finish; give it at least 1ms")));
         }
-        if !self.connections.keepalive_interval.is_zero() && self.connections.keepalive_timeout.is_zero() {
+        if self.connections.silence_timeout <= self.connections.keepalive_interval {
             return error(
-                "--keepalive-timeout is 0, so every connection would be closed; give it a time, or set --keepalive-interval 0",
+                "--silence-timeout is not over --keepalive-interval, so a silent client would be cut before it was asked; raise the first or lower the second",
             );
         }
         if self.memory.capacity.is_some_and(|capacity| capacity.as_u64() < MIN_CAPACITY) {
@@ -110,7 +114,8 @@ mod tests {
             ("--accounts a --max-connections 0", "--max-connections"),
             ("--accounts a --max-streams 0", "--max-streams"),
             ("--accounts a --handshake-timeout 0", "--handshake-timeout"),
-            ("--accounts a --keepalive-timeout 0", "--keepalive-timeout"),
+            ("--accounts a --stall-timeout 0", "--stall-timeout"),
+            ("--accounts a --silence-timeout 1s", "--keepalive-interval"),
             ("--accounts a --capacity 1MiB", "--capacity"),
             ("--accounts a --workers 5000", "--workers"),
             ("--accounts a --listen 127.0.0.1:1 --admin-listen 127.0.0.1:1", "127.0.0.1:1"),

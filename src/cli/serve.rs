@@ -1,0 +1,48 @@
+//! `larder serve`: one replica in the foreground, until SIGTERM or an interrupt.
+
+use std::process::ExitCode;
+
+use clap::{ArgMatches, Args};
+
+use super::exit;
+use crate::server::app;
+use crate::server::config::{self, Config, Setting};
+use crate::server::telemetry;
+
+/// Run a replica until SIGTERM
+#[derive(Args, Debug)]
+pub struct Serve {
+    #[command(flatten)]
+    pub config: Config,
+
+    /// Print the effective configuration and end
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+/// Runs it. Bad configuration ends with exit status 64 and a sentence.
+#[must_use]
+pub fn run(serve: &Serve, matches: &ArgMatches) -> ExitCode {
+    let settings = config::effective(matches);
+    if serve.print_config {
+        for Setting { variable, value } in &settings {
+            println!("{variable}={value}");
+        }
+        return ExitCode::SUCCESS;
+    }
+    if let Err(error) = serve.config.check() {
+        return exit::usage(&error);
+    }
+    if let Err(error) = telemetry::init(&serve.config.process) {
+        return exit::usage(&error);
+    }
+    for Setting { variable, value } in &settings {
+        tracing::info!(target: "larder::config", variable, value, "setting");
+    }
+    match app::run(&serve.config, |_| {}) {
+        // Also when calls were cut, which is in the log: the process ended in good order and in time.
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) if error.is_configuration() => exit::usage(&error),
+        Err(error) => exit::failure(&error),
+    }
+}

@@ -1,0 +1,198 @@
+//! Joins everything, without logic: reads top to bottom as the life of a replica. [`build`] returns what it bound; [`run`] is
+//! that with a runtime and signals around it.
+//!
+//! Threads: the workers serve calls; `health` answers probes, so that a busy worker never looks dead; the thread that calls
+//! [`run`] is the control thread: accounts, certificates, housekeeping, the admin port, signals.
+
+mod housekeeping;
+mod ready_file;
+mod settings;
+mod shutdown;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+
+pub use self::shutdown::Shutdown;
+use super::accept::{self, Wire, WireConfig};
+use super::accounts::Accounts;
+use super::accounts::remote::RemoteError;
+use super::accounts::watch::{OpenError, POLL_INTERVAL};
+use super::admin;
+use super::clock::Clock;
+use super::config::{AccountsConfig, Config};
+use super::drain;
+use super::health::Health;
+use super::memory::Kernel;
+use super::metrics::Metrics;
+use super::probes::Probes;
+use super::readiness::Readiness;
+use super::stack::Stack;
+use super::tls::{Tls, TlsError};
+use super::wall::Parts;
+use super::workers::Workers;
+use crate::cache::store::Store;
+
+pub use super::drain::Outcome;
+
+/// Where a replica listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    pub grpc: SocketAddr,
+    pub health: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// A running replica: where it listens, and how to end it.
+#[derive(Debug)]
+pub struct Bound {
+    pub addresses: Addresses,
+    pub shutdown: Shutdown,
+}
+
+/// Why a replica could not start. `Display` says what to check.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    #[error("cannot listen on {address}: {source}; choose another with {flag}")]
+    Bind { flag: &'static str, address: SocketAddr, source: io::Error },
+    #[error(transparent)]
+    Accounts(#[from] OpenError),
+    #[error(transparent)]
+    RemoteAccounts(#[from] RemoteError),
+    #[error("there are no accounts; name a file with --accounts or a service with --accounts-url")]
+    NoAccounts,
+    #[error("{error}: {source}", source = chain(.error))]
+    Tls { error: TlsError },
+    #[error("the memory of this machine is unknown; say with --capacity how much the entries may take")]
+    Capacity,
+    #[error("cannot write the ready file {path}: {source}")]
+    ReadyFile { path: PathBuf, source: io::Error },
+    #[error("the system gives no thread or timer: {0}; check the limits of threads and open files")]
+    System(#[from] io::Error),
+}
+
+/// How long the health port may take to end after everything else.
+const HEALTH_DRAIN: Duration = Duration::from_millis(200);
+
+/// Starts a replica; must be called in a tokio runtime, which becomes its control thread and must go on running.
+///
+/// # Errors
+/// When an address is taken, a file is wrong, or the system gives no threads.
+pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
+    // Bind first: an address that is taken is the most frequent mistake, and nobody is told of a port before it is there.
+    let grpc = listen("--listen", config.listen, accept::bind)?;
+    let health_port = listen("--health-listen", config.health_listen, accept::bind)?;
+    let admin_port = listen("--admin-listen", config.admin_listen, admin::bind)?;
+    let addresses =
+        Addresses { grpc: grpc.local_addr()?, health: health_port.local_addr()?, admin: admin_port.local_addr()? };
+    let readiness = Readiness::default();
+    let (accounts_token, listeners_token) = (readiness.token("accounts"), readiness.token("listeners"));
+    let mut tasks = JoinSet::new();
+
+    let capacity = settings::capacity(config, &Kernel::default()).ok_or(AppError::Capacity)?;
+    let workers = Workers::start(config.process.workers)?;
+    let store = Arc::new(Store::new(settings::store(capacity, workers.count())));
+    let accounts = accounts(&config.accounts, &mut tasks)?;
+    let tls = settings::tls(config).map(Tls::load).transpose().map_err(|error| AppError::Tls { error })?;
+    let health = Health::default();
+    let metrics = Arc::new(Metrics::new(workers.count()));
+    let parts = Parts {
+        store: Arc::clone(&store),
+        accounts,
+        config: settings::wall(config, workers.count()),
+        clock: clock.clone(),
+        health: health.clone(),
+        metrics,
+    };
+    let (trigger, watch) = drain::channel();
+    let stack = Stack::new(parts, watch.clone());
+    let wall = Arc::clone(stack.wall());
+    drop(accounts_token);
+
+    let wire = Wire::start(&workers, grpc, settings::wire(config), tls, stack, watch)?;
+    let prober = Workers::start(1)?;
+    let (health_trigger, health_watch) = drain::channel();
+    let probes = Probes::new(&health);
+    let health_wire = Wire::start(&prober, health_port, WireConfig::default(), None, probes, health_watch)?;
+    drop(listeners_token);
+
+    let pages = settings::pages(&readiness, &health, &wall);
+    tasks.spawn(async move { drop(admin::serve(admin_port, pages).await) });
+    tasks.spawn(housekeeping::expire(Arc::clone(&store), clock.clone()));
+    tasks.spawn(housekeeping::apply_accounts(Arc::clone(&wall)));
+    if config.memory.capacity.is_none() {
+        tasks.spawn(housekeeping::follow_capacity(store, clock));
+    }
+    readiness.ready().await;
+    health.set_serving();
+    if let Some(path) = &config.ready_file {
+        ready_file::write(path, &addresses).map_err(|source| AppError::ReadyFile { path: path.clone(), source })?;
+    }
+    tracing::info!(%addresses.grpc, %addresses.health, %addresses.admin, capacity_bytes = capacity, "serving");
+    let shutdown = Shutdown {
+        delay: config.process.drain_delay,
+        timeout: config.process.drain_timeout,
+        health,
+        trigger,
+        wire,
+        workers,
+        health_trigger,
+        health_wire,
+        prober,
+        tasks,
+    };
+    Ok(Bound { addresses, shutdown })
+}
+
+/// Runs a replica on this thread until SIGTERM or an interrupt; `started` is called once it serves.
+///
+/// # Errors
+/// Those of [`build`].
+pub fn run(config: &Config, started: impl FnOnce(&Addresses)) -> Result<Outcome, AppError> {
+    let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    control.block_on(async {
+        let mut signals = shutdown::Signals::listen()?;
+        let bound = build(config, Clock::start()).await?;
+        started(&bound.addresses);
+        signals.terminated().await;
+        Ok(bound.shutdown.run(&mut signals).await)
+    })
+}
+
+impl AppError {
+    /// Whether the configuration is to be changed, as opposed to the machine.
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        !matches!(self, Self::System(_))
+    }
+}
+
+fn listen(
+    flag: &'static str,
+    address: SocketAddr,
+    bind: impl FnOnce(SocketAddr) -> io::Result<TcpListener>,
+) -> Result<TcpListener, AppError> {
+    bind(address).map_err(|source| AppError::Bind { flag, address, source })
+}
+
+fn accounts(config: &AccountsConfig, tasks: &mut JoinSet<()>) -> Result<Accounts, AppError> {
+    match (&config.file, &config.url) {
+        (Some(path), _) => {
+            let (accounts, watch) = Accounts::file(path)?;
+            tasks.spawn(watch.run(POLL_INTERVAL));
+            Ok(accounts)
+        }
+        (None, Some(url)) => Ok(Accounts::remote(&settings::remote(config, url), &Handle::current())?),
+        (None, None) => Err(AppError::NoAccounts),
+    }
+}
+
+/// What a failure says of its cause.
+fn chain(error: &TlsError) -> String {
+    std::error::Error::source(error).map(ToString::to_string).unwrap_or_default()
+}

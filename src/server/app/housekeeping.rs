@@ -1,0 +1,63 @@
+//! What a replica does by itself, on the control thread, a little at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::cache::store::Store;
+use crate::server::clock::Clock;
+use crate::server::memory::Kernel;
+use crate::server::wall::Wall;
+
+/// How often expired entries are reclaimed. Reads never see them anyway; this gives their memory back.
+const EXPIRE_EVERY: Duration = Duration::from_millis(100);
+
+/// Entries reclaimed at a time; between two such steps the control thread does other things.
+const EXPIRE_STEP: usize = 10_000;
+
+/// How often the container's limit is read: limits are raised and lowered while containers run.
+const CAPACITY_EVERY: Duration = Duration::from_secs(10);
+
+/// How often changed limits are taken over although no call comes: a guarantee holds for silent accounts too.
+const ACCOUNTS_EVERY: Duration = Duration::from_secs(1);
+
+/// Reclaims expired entries, for ever.
+pub(super) async fn expire(store: Arc<Store>, clock: Clock) {
+    let mut ticks = ticks(EXPIRE_EVERY);
+    loop {
+        ticks.tick().await;
+        while store.expire_due(clock.now(), EXPIRE_STEP) == EXPIRE_STEP {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Takes over the limits of accounts that changed, for ever.
+pub(super) async fn apply_accounts(wall: Arc<Wall>) {
+    let mut ticks = ticks(ACCOUNTS_EVERY);
+    loop {
+        ticks.tick().await;
+        wall.apply_accounts();
+    }
+}
+
+/// Follows the container's memory limit, for ever.
+pub(super) async fn follow_capacity(store: Arc<Store>, clock: Clock) {
+    let mut ticks = ticks(CAPACITY_EVERY);
+    loop {
+        ticks.tick().await;
+        let Some(capacity) = Kernel::default().capacity() else { continue };
+        let before = store.stats().capacity_bytes;
+        if before != capacity.bytes {
+            tracing::info!(before, capacity_bytes = capacity.bytes, source = ?capacity.source, "the memory limit changed");
+            store.set_capacity(capacity.bytes, clock.now());
+        }
+    }
+}
+
+fn ticks(every: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}

@@ -1,0 +1,137 @@
+//! From flags to the settings of each part. No decisions: names and units.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cache::store::StoreConfig;
+use crate::server::accept::WireConfig;
+use crate::server::accounts::remote::{Policy, RemoteConfig, RemoteService};
+use crate::server::admin::Pages;
+use crate::server::config::{AccountsConfig, AccountsService, ClientAuth, Config};
+use crate::server::health::Health;
+use crate::server::memory::{Kernel, Source};
+use crate::server::metrics::Sources;
+use crate::server::readiness::Readiness;
+use crate::server::tls::{ClientCertificates, TlsConfig};
+use crate::server::wall::{Wall, WallConfig};
+
+/// Shards per worker: enough that two threads seldom meet at one lock.
+const SHARDS_PER_WORKER: usize = 16;
+
+/// Longer than any process lives, and far from where adding it to a moment overflows.
+const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
+
+/// Bytes for entries: as configured, or as the kernel says.
+pub(super) fn capacity(config: &Config, kernel: &Kernel) -> Option<u64> {
+    if let Some(capacity) = config.memory.capacity {
+        return Some(capacity.as_u64());
+    }
+    let capacity = kernel.capacity()?;
+    match capacity.source {
+        Source::Container(limit) => tracing::info!(limit, "the entries may take 75 % of the container's memory limit"),
+        Source::Machine(memory) => {
+            tracing::info!(
+                memory,
+                "there is no memory limit, so the entries may take 25 % of the machine; see --capacity"
+            );
+        }
+    }
+    Some(capacity.bytes)
+}
+
+pub(super) fn store(capacity_bytes: u64, workers: usize) -> StoreConfig {
+    StoreConfig { capacity_bytes, shards: (workers * SHARDS_PER_WORKER).next_power_of_two(), replica: rand::random() }
+}
+
+pub(super) fn wall(config: &Config, workers: usize) -> WallConfig {
+    let calls = &config.calls;
+    WallConfig {
+        requests_per_second: (calls.requests_per_second > 0).then_some(calls.requests_per_second),
+        burst: calls.burst,
+        max_calls_per_worker: (calls.max_in_progress.div_ceil(workers)) as u64,
+        max_metadata_bytes: usize::try_from(calls.max_metadata.as_u64()).unwrap_or(usize::MAX),
+        max_unary_time: calls.max_deadline,
+        tutorial_api: config.accounts.tutorial_api,
+        ..WallConfig::default()
+    }
+}
+
+pub(super) fn wire(config: &Config) -> WireConfig {
+    let its = &config.connections;
+    WireConfig {
+        max_connections: its.max_connections,
+        max_handshaking: its.max_handshaking,
+        max_streams: its.max_streams,
+        handshake_timeout: its.handshake_timeout,
+        preface_timeout: its.preface_timeout,
+        header_timeout: its.header_timeout,
+        idle_timeout: or_for_ever(its.idle_timeout),
+        connection_age: or_for_ever(its.connection_age),
+        connection_age_grace: its.connection_age_grace,
+        keepalive_interval: its.keepalive_interval,
+        silence_timeout: its.silence_timeout,
+        dead_path_timeout: its.dead_path_timeout,
+        stall_timeout: its.stall_timeout,
+        ..WireConfig::default()
+    }
+}
+
+pub(super) fn tls(config: &Config) -> Option<TlsConfig> {
+    let (certificate, key) = (config.tls.cert.clone()?, config.tls.key.clone()?);
+    let clients = match (&config.tls.client_ca, config.tls.client_auth) {
+        (None, _) => ClientCertificates::Ignored,
+        (Some(ca), ClientAuth::Optional) => ClientCertificates::Optional(ca.clone()),
+        (Some(ca), ClientAuth::Required) => ClientCertificates::Required(ca.clone()),
+    };
+    Some(TlsConfig { certificate, key, clients, reload_interval: config.tls.reload })
+}
+
+pub(super) fn remote(config: &AccountsConfig, url: &str) -> RemoteConfig {
+    RemoteConfig {
+        url: url.to_owned(),
+        service: match config.service {
+            AccountsService::Auto => RemoteService::Auto,
+            AccountsService::Larder => RemoteService::Larder,
+            AccountsService::Tutorial => RemoteService::Tutorial,
+        },
+        ca: config.ca.clone(),
+        policy: Policy {
+            ttl: config.ttl,
+            negative_ttl: config.negative_ttl,
+            max_stale: config.max_stale,
+            ..Policy::default()
+        },
+        timeout: config.timeout,
+    }
+}
+
+/// 0 in the configuration means: never.
+fn or_for_ever(time: Duration) -> Duration {
+    if time.is_zero() { FOR_EVER } else { time }
+}
+
+pub(super) fn pages(readiness: &Readiness, health: &Health, wall: &Wall) -> Pages {
+    let health = health.clone();
+    let sources = Sources {
+        metrics: Arc::clone(&wall.metrics),
+        store: Arc::clone(&wall.store),
+        accounts: Arc::clone(&wall.accounted),
+    };
+    Pages {
+        readiness: readiness.clone(),
+        draining: Arc::new(move || !health.is_starting() && !health.is_serving()),
+        metrics: Arc::new(move || sources.render()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_of_the_flags_are_those_of_the_parts() {
+        let config = Config::from_flags(["--accounts", "a"]).unwrap();
+        assert_eq!(wire(&config), WireConfig::default());
+        assert_eq!(remote(&config.accounts, "").policy, Policy::default());
+    }
+}
