@@ -1,17 +1,33 @@
-//! The `larder` command: one file per subcommand.
-
-mod dev;
-mod exit;
-mod serve;
+//! The command `larder`: what its parts are called and how it ends. Each subcommand is a file of its own; a new one is a line
+//! in `Command` and a line in `Command::run`.
+//!
+//! The commands that talk to a server are built on [`crate::client`] and on nothing else.
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+mod connect;
+mod delete;
+mod dev;
+mod dump;
+mod exit;
+mod get;
+mod health;
+mod incr;
+mod load;
+mod ndjson;
+mod progress;
+mod retry;
+mod serve;
+mod stats;
+mod store;
+mod touch;
 
 /// A multi-tenant cache that speaks gRPC and lives in Kubernetes
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
-struct Cli {
+#[command(name = "larder", version, arg_required_else_help = true, after_help = exit::HELP)]
+struct Larder {
     #[command(subcommand)]
     command: Command,
 }
@@ -20,19 +36,55 @@ struct Cli {
 enum Command {
     Serve(Box<serve::Serve>),
     Dev(dev::Dev),
+    Get(get::Get),
+    Store(store::Store),
+    Delete(delete::Delete),
+    Touch(touch::Touch),
+    Incr(incr::Incr),
+    Load(load::Load),
+    Dump(dump::Dump),
+    Stats(stats::Stats),
+    Health(health::Health),
 }
 
-/// Runs the command line of this process.
+/// Parses the command line and does what it says.
 #[must_use]
 pub fn run() -> ExitCode {
-    let parsed = Cli::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
-    let (cli, matches) = match parsed {
-        Ok(parsed) => parsed,
-        Err(error) => return exit::clap(&error),
-    };
-    let its = matches.subcommand().map_or(&matches, |(_, its)| its);
-    match &cli.command {
-        Command::Serve(serve) => serve::run(serve, its),
-        Command::Dev(dev) => dev::run(dev),
+    let parsed = Larder::command().try_get_matches().and_then(|matches| {
+        let larder = Larder::from_arg_matches(&matches)?;
+        Ok((larder.command, matches))
+    });
+    match parsed {
+        Ok((command, matches)) => command.run(matches.subcommand().map_or(&matches, |(_, own)| own)),
+        Err(error) => exit::clap(&error),
+    }
+}
+
+impl Command {
+    /// `matches` are the subcommand's own: where each value came from.
+    fn run(self, matches: &ArgMatches) -> ExitCode {
+        match self {
+            Self::Serve(serve) => serve::run(&serve, matches),
+            Self::Dev(dev) => dev::run(&dev),
+            Self::Get(get) => connect::run(get.run()),
+            Self::Store(store) => connect::run(store.run()),
+            Self::Delete(delete) => connect::run(delete.run()),
+            Self::Touch(touch) => connect::run(touch.run()),
+            Self::Incr(incr) => connect::run(incr.run()),
+            Self::Load(load) => connect::run(load.run()),
+            Self::Dump(dump) => connect::run(dump.run()),
+            Self::Stats(stats) => connect::run(stats.run()),
+            Self::Health(health) => connect::run(health.run()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Larder::command().debug_assert();
     }
 }

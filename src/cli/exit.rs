@@ -1,26 +1,104 @@
-//! How the command ends: exit statuses as `sysexits.h` numbers them, and a sentence on standard error.
+//! How the command ends: a sentence on standard error, and an exit status that a script can tell apart (sysexits.h).
 
 use std::fmt::Display;
 use std::process::ExitCode;
 
-/// The command was called wrongly, or its configuration cannot work.
-const USAGE: u8 = 64;
+use crate::client::Error;
+use crate::rpc::failure::Failure;
 
-/// What clap says: help and version are no mistakes.
-pub(super) fn clap(error: &clap::Error) -> ExitCode {
-    // Nothing is left to be told if standard error is closed.
+/// The answer is an error, or there is no such key.
+const FAILURE: u8 = 1;
+/// The command line or the configuration is wrong.
+const USAGE: u8 = 64;
+/// No server answers, or it cannot serve now.
+const UNAVAILABLE: u8 = 69;
+
+/// The foot of `larder --help`.
+pub const HELP: &str = "Exit status: 0 done; 1 the answer is an error, or there is no such key; 64 the command line or the \
+                        configuration is wrong; 69 no server answers, or it cannot serve now.";
+
+/// Why a command ends early: its exit status and its sentence.
+#[derive(Debug)]
+pub struct Problem {
+    status: u8,
+    sentence: String,
+}
+
+/// Ends because the command line or the configuration is wrong.
+pub fn usage(problem: &impl Display) -> ExitCode {
+    Problem::usage(problem).exit()
+}
+
+/// Ends because something failed.
+pub fn failure(problem: &impl Display) -> ExitCode {
+    Problem::failure(problem).exit()
+}
+
+/// Ends as the parser of the command line says: help and version are no mistakes.
+pub fn clap(error: &clap::Error) -> ExitCode {
+    // Nothing is left to tell it to when standard error is closed.
     let _ = error.print();
     if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
 }
 
-/// A mistake of the caller's.
-pub(super) fn usage(error: &impl Display) -> ExitCode {
-    eprintln!("larder: {error}");
-    ExitCode::from(USAGE)
+impl Problem {
+    pub fn usage(problem: &impl Display) -> Self {
+        Self { status: USAGE, sentence: problem.to_string() }
+    }
+
+    pub fn failure(problem: &impl Display) -> Self {
+        Self { status: FAILURE, sentence: problem.to_string() }
+    }
+
+    pub fn unavailable(problem: &impl Display) -> Self {
+        Self { status: UNAVAILABLE, sentence: problem.to_string() }
+    }
+
+    /// Says it and ends.
+    pub fn exit(&self) -> ExitCode {
+        eprintln!("larder: {}", self.sentence);
+        ExitCode::from(self.status)
+    }
 }
 
-/// It did not work.
-pub(super) fn failure(error: &impl Display) -> ExitCode {
-    eprintln!("larder: {error}");
-    ExitCode::FAILURE
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let status = match &error {
+            Error::Unreachable { .. } => UNAVAILABLE,
+            Error::Answer(failure) if failure.code() == tonic::Code::Unavailable => UNAVAILABLE,
+            Error::Answer(_) => FAILURE,
+            Error::Channel(_) => USAGE,
+        };
+        Self { status, sentence: format!("{error}{}", hint(&error)) }
+    }
+}
+
+/// What a person at a terminal can do about it.
+fn hint(error: &Error) -> &'static str {
+    match error {
+        Error::Unreachable { .. } => {
+            "; start one with `larder dev`, or say where it is with --target or LARDER_TARGET (TLS: https:// and --tls-ca)"
+        }
+        Error::Answer(Failure::TokenMissing) => "; here: --token, --token-file or LARDER_TOKEN",
+        Error::Answer(Failure::TokenUnknown) => "; check --token, --token-file or LARDER_TOKEN",
+        Error::Answer(Failure::DeadlineExceeded) => "; give it longer with --timeout",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_cannot_serve_is_told_from_an_answer() {
+        let status = |failure| Problem::from(Error::Answer(failure)).status;
+        assert_eq!(status(Failure::Draining), UNAVAILABLE);
+        assert_eq!(status(Failure::NotFound), FAILURE);
+        let unreachable =
+            Error::Unreachable { target: crate::client::Target::default(), problem: "refused".to_owned() };
+        let problem = Problem::from(unreachable);
+        assert_eq!(problem.status, UNAVAILABLE);
+        assert!(problem.sentence.contains("larder dev"), "{}", problem.sentence);
+    }
 }

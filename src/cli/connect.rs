@@ -1,0 +1,131 @@
+//! The flags that say which server, as whom, and for how long; and how a command that talks to it is run.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::time::Duration;
+
+use clap::Args;
+use zeroize::Zeroizing;
+
+use super::exit::{self, Problem};
+use crate::client::{Client, Config, Target, Tls, Token};
+
+/// How long a call of a bulk command may take: it shares the connection with megabytes of others.
+pub const BULK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Which server, as whom, and for how long.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Connection")]
+pub struct Connect {
+    /// Server: HOST:PORT, http://HOST:PORT or https://HOST:PORT
+    #[arg(long, env = "LARDER_TARGET", default_value = "127.0.0.1:7070", value_name = "TARGET")]
+    pub target: Target,
+
+    /// Token of the account; other users of this machine can see a flag, so prefer the variable or a file
+    #[arg(long, env = "LARDER_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    token: Option<GivenToken>,
+
+    /// File that holds the token; wins over --token
+    #[arg(long, env = "LARDER_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// How long a call may take, connecting included [default: 1s; load and dump: 30s]
+    #[arg(long, env = "LARDER_TIMEOUT", value_name = "TIME", value_parser = duration)]
+    pub timeout: Option<Duration>,
+
+    /// Make every check, change nothing; versions are 0
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// CA certificates (PEM) that the server's certificate is checked against; default: those of the system
+    #[arg(long, env = "LARDER_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// Certificate chain (PEM) to show to the server
+    #[arg(long, env = "LARDER_CLIENT_CERT", requires = "tls_key", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its key (PEM)
+    #[arg(long, env = "LARDER_CLIENT_KEY", requires = "tls_cert", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Name that the server's certificate must have; default: the target's host
+    #[arg(long, env = "LARDER_TLS_SERVER_NAME", value_name = "NAME")]
+    pub tls_server_name: Option<String>,
+}
+
+/// A token as it was typed. Checked later: the parser of the command line would print a wrong one.
+#[derive(Clone)]
+struct GivenToken(Zeroizing<String>);
+
+/// Runs a command to its end. One thread is enough for what a terminal asks.
+pub fn run(command: impl Future<Output = Result<(), Problem>>) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::failure(&format!("cannot start: {error}")),
+    };
+    match runtime.block_on(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => problem.exit(),
+    }
+}
+
+/// A time as people write it.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; write a number and a unit, like 500ms, 30s or 5min"))
+}
+
+/// A time to live: at least a millisecond, since 0 means another thing on the wire.
+pub fn ttl(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("0 is no time to live; leave --ttl out for the account's default".to_owned()),
+        ttl => Ok(ttl),
+    }
+}
+
+impl Connect {
+    /// The client that the flags describe. Must be called inside a runtime.
+    pub fn client(self) -> Result<Client, Problem> {
+        self.client_with(Config::DEFAULT_TIMEOUT)
+    }
+
+    /// The same with another default for the timeout.
+    pub fn client_with(self, timeout: Duration) -> Result<Client, Problem> {
+        let token = self.token()?;
+        let tls =
+            Tls { ca: self.tls_ca, certificate: self.tls_cert.zip(self.tls_key), server_name: self.tls_server_name };
+        let timeout = self.timeout.unwrap_or(timeout);
+        let config = Config { token, tls, timeout, dry_run: self.dry_run, ..Config::new(self.target) };
+        Ok(Client::new(config)?)
+    }
+
+    fn token(&self) -> Result<Option<Token>, Problem> {
+        let (text, from) = if let Some(path) = &self.token_file {
+            let from = path.display().to_string();
+            let text = std::fs::read_to_string(path);
+            (Zeroizing::new(text.map_err(|error| Problem::usage(&format!("cannot read {from}: {error}")))?), from)
+        } else if let Some(given) = &self.token {
+            (given.0.clone(), "--token or LARDER_TOKEN".to_owned())
+        } else {
+            return Ok(None);
+        };
+        Token::new(text.trim()).map(Some).map_err(|error| Problem::usage(&format!("{from}: {error}")))
+    }
+}
+
+impl FromStr for GivenToken {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+}
+
+impl std::fmt::Debug for GivenToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GivenToken(..)")
+    }
+}
