@@ -83,13 +83,22 @@ pub struct Share {
     pub seed: usize,
 }
 
-/// What was measured in one window.
+/// What was measured in the windows of a round.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     pub per_second: f64,
     pub per_cpu_second: f64,
     pub p50: Duration,
     pub p99: Duration,
+}
+
+/// What was seen in one window.
+#[derive(Debug, Default)]
+pub struct Window {
+    items: u64,
+    elapsed: Duration,
+    cpu: Duration,
+    latencies: Latencies,
 }
 
 /// What the callers and the one who holds the watch tell each other.
@@ -108,6 +117,26 @@ impl Verb {
             Self::Get => "Get",
             Self::Store => "Store",
             Self::Pipeline => "Pipeline",
+        }
+    }
+}
+
+impl Sample {
+    /// The windows of a round taken together.
+    pub fn of(windows: &[Window]) -> Self {
+        let mut all = Window::default();
+        for window in windows {
+            all.items += window.items;
+            all.elapsed += window.elapsed;
+            all.cpu += window.cpu;
+            all.latencies.merge(&window.latencies);
+        }
+        let items = all.items as f64;
+        Self {
+            per_second: items / all.elapsed.as_secs_f64(),
+            per_cpu_second: items / all.cpu.as_secs_f64(),
+            p50: all.latencies.percentile(50),
+            p99: all.latencies.percentile(99),
         }
     }
 }
@@ -149,7 +178,7 @@ pub fn fill(target: &Target, values: Values) -> Result<(), String> {
 }
 
 /// Runs one window.
-pub fn measure(target: &Target, job: Job, timing: Timing) -> Result<Sample, String> {
+pub fn measure(target: &Target, job: Job, timing: Timing) -> Result<Window, String> {
     let threads = timing.client_threads.min(job.shape.connections);
     let meters: Vec<Arc<Meter>> = (0..threads).map(|_| Arc::default()).collect();
     let callers: Vec<_> = (0..threads)
@@ -171,24 +200,13 @@ pub fn measure(target: &Target, job: Job, timing: Timing) -> Result<Sample, Stri
             latencies.merge(slot);
         }
     }
-    let window = window?;
+    let mut window = window?;
     let (sent, answered) = (total(&meters, |meter| &meter.sent), total(&meters, |meter| &meter.answered));
     if sent != answered {
         return Err(format!("{sent} requests were sent and {answered} were answered"));
     }
-    let items = window.items as f64;
-    Ok(Sample {
-        per_second: items / window.elapsed.as_secs_f64(),
-        per_cpu_second: items / window.cpu.as_secs_f64(),
-        p50: latencies.percentile(50),
-        p99: latencies.percentile(99),
-    })
-}
-
-struct Window {
-    items: u64,
-    elapsed: Duration,
-    cpu: Duration,
+    window.latencies = latencies;
+    Ok(window)
 }
 
 /// Holds the watch: waits for the connections, lets them warm up, then takes clock, CPU and count at both ends.
@@ -214,7 +232,7 @@ fn watch(clock: CpuClock, connections: usize, timing: Timing, meters: &[Arc<Mete
     if cpu.is_zero() || items_to == items_from {
         return Err("the server did nothing within the window".into());
     }
-    Ok(Window { items: items_to - items_from, elapsed, cpu })
+    Ok(Window { items: items_to - items_from, elapsed, cpu, latencies: Latencies::default() })
 }
 
 fn total(meters: &[Arc<Meter>], field: impl Fn(&Meter) -> &AtomicU64) -> u64 {

@@ -23,7 +23,7 @@ use clap::Parser;
 
 use crate::cpu::Pinning;
 use crate::larder::Larder;
-use crate::load::{Job, Shape, Timing, Verb};
+use crate::load::{Job, Sample, Shape, Timing, Verb, Window};
 use crate::options::{Mode, Options};
 use crate::peers::{Peer, Running};
 use crate::report::{Criterion, Row};
@@ -99,8 +99,14 @@ fn criteria(job: Job) -> Vec<Criterion> {
 fn print_head(options: &Options, pinning: Option<&Pinning>) {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     println!(
-        "{} rounds of {} ms after {} ms; {} worker threads per server, {} client threads; {} keys of each size",
-        options.rounds, options.window_ms, options.warm_up_ms, options.threads, options.client_threads, options.keys
+        "{} rounds of {} windows of {} ms after {} ms; {} worker threads per server, {} client threads; {} keys of each size",
+        options.rounds,
+        options.windows,
+        options.window_ms,
+        options.warm_up_ms,
+        options.threads,
+        options.client_threads,
+        options.keys
     );
     match pinning {
         Some(pinning) => println!("servers on core {}, load generator on {}", pinning.servers, pinning.generator),
@@ -166,6 +172,21 @@ fn takes_part(options: &Options, peer: Peer) -> bool {
     options.only.is_empty() || options.only.iter().any(|name| peer.name().starts_with(name.as_str()))
 }
 
+/// One round of one cell: the servers take turns, window by window, so that what disturbs one disturbs its neighbours.
+fn round_of(windows: usize, job: Job, servers: &[&Running], timing: Timing) -> Result<Vec<Sample>, String> {
+    let mut seen: Vec<Vec<Window>> = servers.iter().map(|_| Vec::new()).collect();
+    for _ in 0..windows {
+        for (server, seen) in servers.iter().zip(&mut seen) {
+            let window = load::measure(&server.target, job, timing).map_err(|error| {
+                let (peer, verb) = (server.peer.name(), job.verb.name());
+                format!("{peer} {verb} {} B: {error}; no ratio is given", job.values.bytes)
+            })?;
+            seen.push(window);
+        }
+    }
+    Ok(seen.iter().map(|windows| Sample::of(windows)).collect())
+}
+
 /// From before the process is there to health SERVING, several times; whether the median keeps the promise.
 fn cold_start(options: &Options, larder: &Larder) -> Result<bool, String> {
     let mut starts = Vec::new();
@@ -209,17 +230,9 @@ fn measure(
         eprintln!("round {round} of {}", options.rounds);
         for (job, rows) in &mut cells {
             let servers = running.iter().filter(|(server, bytes)| measured(job, server, *bytes));
-            for ((server, _), row) in servers.zip(rows) {
-                let sample = load::measure(&server.target, *job, timing).map_err(|error| {
-                    format!(
-                        "{} {} {} B: {error}; no ratio is given",
-                        server.peer.name(),
-                        job.verb.name(),
-                        job.values.bytes
-                    )
-                })?;
-                row.samples.push(sample);
-            }
+            let servers: Vec<&Running> = servers.map(|(server, _)| server).collect();
+            let samples = round_of(options.windows, *job, &servers, timing)?;
+            rows.iter_mut().zip(samples).for_each(|(row, sample)| row.samples.push(sample));
         }
     }
     Ok(cells)

@@ -14,11 +14,14 @@ pub struct Options {
     /// Rounds; every server is measured once in each, and medians are taken over them.
     #[arg(long, default_value_t = 5)]
     pub rounds: usize,
+    /// Windows of each round; the servers take turns in them.
+    #[arg(long, default_value_t = 3)]
+    pub windows: usize,
     /// Milliseconds of load before each window.
-    #[arg(long, default_value_t = 400)]
+    #[arg(long, default_value_t = 200)]
     pub warm_up_ms: u64,
     /// Milliseconds of each window.
-    #[arg(long, default_value_t = 1_500)]
+    #[arg(long, default_value_t = 500)]
     pub window_ms: u64,
     /// Worker threads of every server.
     #[arg(long, default_value_t = 1)]
