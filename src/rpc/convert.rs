@@ -317,6 +317,12 @@ impl TtlPolicy {
     /// No default, and the server's own maximum.
     pub const NONE: Self = Self { default_ms: None, max_ms: MAX_TTL_MS };
 
+    /// The same under a maximum of the server's own.
+    #[must_use]
+    pub fn at_most(self, max_ms: u64) -> Self {
+        Self { default_ms: self.default_ms.map(|default| default.min(max_ms)), max_ms: self.max_ms.min(max_ms) }
+    }
+
     /// What a TTL in a request means: 0 is the account's default.
     ///
     /// # Errors

@@ -107,14 +107,15 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
         config: settings::wall(config, workers.count()),
         clock: clock.clone(),
         health: health.clone(),
-        metrics,
+        metrics: Arc::clone(&metrics),
     };
     let (trigger, watch) = drain::channel();
     let stack = Stack::new(parts, watch.clone());
     let wall = Arc::clone(stack.wall());
     drop(accounts_token);
 
-    let wire = Wire::start(&workers, grpc, settings::wire(config), tls, stack, watch)?;
+    let wire = Wire::start(&workers, grpc, settings::wire(config), tls.clone(), stack, watch)?;
+    metrics.attach(Arc::clone(wire.stats()), tls);
     let prober = Workers::start(1)?;
     let (health_trigger, health_watch) = drain::channel();
     let probes = Probes::new(&health);

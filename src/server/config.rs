@@ -152,7 +152,7 @@ pub struct MemoryConfig {
     #[arg(long, env = "LARDER_CAPACITY", value_name = "BYTES")]
     pub capacity: Option<ByteSize>,
 
-    /// The longest TTL that an account without a maximum of its own may ask for
+    /// The longest TTL that any account may ask for; its own maximum may be lower
     #[arg(long, env = "LARDER_MAX_TTL", default_value = "400days", value_parser = duration)]
     pub max_ttl: Duration,
 }

@@ -3,14 +3,17 @@
 //!
 //! Labels are bounded: methods are a table, codes are gRPC's 17, accounts are those of the wall's registry.
 
+mod around;
 mod render;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::rpc::failure::Failure;
+use crate::server::accept::WireStats;
 use crate::server::method::Method;
+use crate::server::tls::Tls;
 
 pub use render::Sources;
 
@@ -19,16 +22,10 @@ pub use render::Sources;
 pub struct Metrics {
     workers: Box<[Arc<WorkerMetrics>]>,
     started: Instant,
-    /// Connections that are open; the wire counts it up and down.
-    pub connections: AtomicU64,
-    /// Connections taken since the start.
-    pub connections_accepted: AtomicU64,
-    /// Connections closed at once because too many were open.
-    pub connections_refused: AtomicU64,
-    /// Times the accounts were read anew.
-    pub accounts_reloads: AtomicU64,
-    /// Times that failed, and the old ones were kept.
-    pub accounts_reload_failures: AtomicU64,
+    /// The wire's own counters, once it runs.
+    wire: OnceLock<Arc<WireStats>>,
+    /// The listener's certificates, if it has any.
+    tls: OnceLock<Tls>,
 }
 
 /// What one worker counts.
@@ -82,12 +79,24 @@ impl Metrics {
         Self {
             workers: (0..workers.max(1)).map(|_| Arc::new(WorkerMetrics::new())).collect(),
             started: Instant::now(),
-            connections: AtomicU64::new(0),
-            connections_accepted: AtomicU64::new(0),
-            connections_refused: AtomicU64::new(0),
-            accounts_reloads: AtomicU64::new(0),
-            accounts_reload_failures: AtomicU64::new(0),
+            wire: OnceLock::new(),
+            tls: OnceLock::new(),
         }
+    }
+
+    /// Takes up the counters of the wire, which starts after everything that it serves. The first call counts.
+    pub fn attach(&self, wire: Arc<WireStats>, tls: Option<Tls>) {
+        // A second wire would be a mistake of the composition root, and harmless.
+        let _ = self.wire.set(wire);
+        if let Some(tls) = tls {
+            let _ = self.tls.set(tls);
+        }
+    }
+
+    /// Connections that are open; 0 before the wire runs.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.wire.get().map_or(0, |wire| wire.open())
     }
 
     /// The counters of a worker; numbers past the last share one.

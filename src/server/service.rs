@@ -37,7 +37,7 @@ impl<'a> Operations<'a> {
             store: &wall.store,
             scope: principal.scope(mode),
             now: wall.clock.now(),
-            ttl: ttl_policy(principal.limits()),
+            ttl: ttl_policy(principal.limits()).at_most(wall.config.max_ttl_ms),
         }
     }
 

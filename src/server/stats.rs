@@ -1,7 +1,5 @@
 //! What an account uses and may use, and how this replica is doing.
 
-use std::sync::atomic::Ordering;
-
 use super::wall::Wall;
 use super::wall::registry::Principal;
 use crate::rpc::proto::v1;
@@ -35,6 +33,6 @@ fn replica(wall: &Wall) -> v1::ReplicaStats {
         misses: stats.misses,
         evicted: stats.evicted,
         expired: stats.expired,
-        connections: wall.metrics.connections.load(Ordering::Relaxed),
+        connections: wall.metrics.connections(),
     }
 }

@@ -35,7 +35,7 @@ use super::health::Health;
 use super::method::{Access, Kind, Method};
 use super::metrics::{Metrics, Sources, WorkerMetrics};
 use crate::cache::key::{AccountId, TUTORIAL_ACCOUNT};
-use crate::cache::limits::STOCK_MESSAGE_BYTES;
+use crate::cache::limits::{MAX_TTL_MS, STOCK_MESSAGE_BYTES};
 use crate::cache::quota::{Tenant, TokenBucket};
 use crate::cache::store::Store;
 use crate::rpc::failure::Failure;
@@ -58,6 +58,8 @@ pub struct WallConfig {
     /// How long a unary call may take that says nothing; also what a longer `grpc-timeout` of a unary call is cut to.
     /// Streams have the deadline of their caller only.
     pub max_unary_time: Duration,
+    /// The longest time to live that any account may ask for, in milliseconds.
+    pub max_ttl_ms: u64,
     /// Whether the tutorial's API is served.
     pub tutorial_api: bool,
 }
@@ -122,6 +124,7 @@ impl Default for WallConfig {
             max_metadata_bytes: 16 * 1024,
             max_message_bytes: STOCK_MESSAGE_BYTES,
             max_unary_time: Duration::from_secs(30),
+            max_ttl_ms: MAX_TTL_MS,
             tutorial_api: false,
         }
     }
@@ -165,13 +168,12 @@ impl Wall {
     #[must_use]
     pub fn sources(&self) -> Sources {
         let (metrics, store, accounts) = (self.metrics.clone(), self.store.clone(), self.accounted.clone());
-        Sources { metrics, store, accounts }
+        Sources { metrics, store, accounts, source: self.accounts.clone() }
     }
 
     /// A connection's side of the wall.
     #[must_use]
     pub fn connection(self: &Arc<Self>, peer: SocketAddr, worker: usize) -> Arc<Connection> {
-        self.metrics.connections.fetch_add(1, Ordering::Relaxed);
         let worker = self.metrics.worker(worker).clone();
         Arc::new(Connection { wall: self.clone(), peer, worker, remembered: Mutex::new(None) })
     }
@@ -278,12 +280,6 @@ fn deadline(
         Kind::Streaming | Kind::Bidirectional => asked,
     };
     Ok(timeout.map(|timeout| started + timeout))
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        self.wall.metrics.connections.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl fmt::Debug for Wall {

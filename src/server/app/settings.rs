@@ -10,7 +10,6 @@ use crate::server::admin::Pages;
 use crate::server::config::{AccountsConfig, AccountsService, ClientAuth, Config};
 use crate::server::health::Health;
 use crate::server::memory::{Kernel, Source};
-use crate::server::metrics::Sources;
 use crate::server::readiness::Readiness;
 use crate::server::tls::{ClientCertificates, TlsConfig};
 use crate::server::wall::{Wall, WallConfig};
@@ -51,6 +50,7 @@ pub(super) fn wall(config: &Config, workers: usize) -> WallConfig {
         max_calls_per_worker: (calls.max_in_progress.div_ceil(workers)) as u64,
         max_metadata_bytes: usize::try_from(calls.max_metadata.as_u64()).unwrap_or(usize::MAX),
         max_unary_time: calls.max_deadline,
+        max_ttl_ms: config.max_ttl_ms(),
         tutorial_api: config.accounts.tutorial_api,
         ..WallConfig::default()
     }
@@ -112,11 +112,7 @@ fn or_for_ever(time: Duration) -> Duration {
 
 pub(super) fn pages(readiness: &Readiness, health: &Health, wall: &Wall) -> Pages {
     let health = health.clone();
-    let sources = Sources {
-        metrics: Arc::clone(&wall.metrics),
-        store: Arc::clone(&wall.store),
-        accounts: Arc::clone(&wall.accounted),
-    };
+    let sources = wall.sources();
     Pages {
         readiness: readiness.clone(),
         draining: Arc::new(move || !health.is_starting() && !health.is_serving()),

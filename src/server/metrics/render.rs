@@ -11,8 +11,10 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 use tonic::Code;
 
+use super::around;
 use super::{BUCKETS_US, CODES, MethodMetrics, Metrics, Refusal};
 use crate::cache::store::{Store, StoreStats};
+use crate::server::accounts::Accounts;
 use crate::server::method::Method;
 use crate::server::wall::registry::{AccountCounts, Accounted};
 
@@ -21,6 +23,7 @@ pub struct Sources {
     pub metrics: Arc<Metrics>,
     pub store: Arc<Store>,
     pub accounts: Arc<Accounted>,
+    pub source: Accounts,
 }
 
 /// One moment of a replica, ready to be written.
@@ -28,10 +31,11 @@ struct Snapshot {
     metrics: Arc<Metrics>,
     store: StoreStats,
     accounts: Vec<AccountCounts>,
+    source: Accounts,
 }
 
 /// Label pairs of one sample.
-struct Labels<'a>(&'a [(&'static str, &'a str)]);
+pub(super) struct Labels<'a>(pub(super) &'a [(&'static str, &'a str)]);
 
 type NoExemplar<'a> = Option<&'a Exemplar<Vec<(String, String)>, f64>>;
 
@@ -39,8 +43,12 @@ impl Sources {
     /// Everything as OpenMetrics text.
     #[must_use]
     pub fn render(&self) -> String {
-        let snapshot =
-            Snapshot { metrics: self.metrics.clone(), store: self.store.stats(), accounts: self.accounts.counts() };
+        let snapshot = Snapshot {
+            metrics: self.metrics.clone(),
+            store: self.store.stats(),
+            accounts: self.accounts.counts(),
+            source: self.source.clone(),
+        };
         let mut registry = Registry::default();
         registry.register_collector(Box::new(snapshot));
         let mut text = String::new();
@@ -76,6 +84,9 @@ impl Collector for Snapshot {
         self.refusals(&mut encoder)?;
         self.per_account(&mut encoder)?;
         self.store(&mut encoder)?;
+        around::connections(&mut encoder, &self.metrics)?;
+        around::certificates(&mut encoder, &self.metrics)?;
+        around::accounts(&mut encoder, &self.source)?;
         self.process(&mut encoder)
     }
 }
@@ -186,7 +197,6 @@ impl Snapshot {
             ("larder_store_entries", "Entries in memory", s.entries),
             ("larder_store_memory_bytes", "Memory of keys, values and overhead", s.memory_bytes),
             ("larder_store_capacity_bytes", "Memory that entries may take", s.capacity_bytes),
-            ("larder_connections", "Connections that are open", self.metrics.connections.load(Relaxed)),
         ] {
             single_gauge(encoder, name, help, value)?;
         }
@@ -204,14 +214,6 @@ impl Snapshot {
 
     fn process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let m = &self.metrics;
-        for (name, help, value) in [
-            ("larder_connections_accepted", "Connections taken", m.connections_accepted.load(Relaxed)),
-            ("larder_connections_refused", "Connections over the limit", m.connections_refused.load(Relaxed)),
-            ("larder_accounts_reloads", "Times the accounts were read anew", m.accounts_reloads.load(Relaxed)),
-            ("larder_accounts_reload_failures", "Times that failed", m.accounts_reload_failures.load(Relaxed)),
-        ] {
-            single_counter(encoder, name, help, value)?;
-        }
         single_gauge(encoder, "larder_uptime_seconds", "Time since the start", m.uptime().as_secs())?;
         let mut info = encoder.encode_descriptor("larder_build", "The running program", None, MetricType::Info)?;
         info.encode_info(&Labels(&[("version", env!("CARGO_PKG_VERSION"))]))
@@ -222,20 +224,20 @@ impl Snapshot {
     }
 }
 
-fn counter(family: &mut MetricEncoder<'_>, labels: &[(&'static str, &str)], value: u64) -> fmt::Result {
+pub(super) fn counter(family: &mut MetricEncoder<'_>, labels: &[(&'static str, &str)], value: u64) -> fmt::Result {
     family.encode_family(&Labels(labels))?.encode_counter(&value, None as NoExemplar<'_>)
 }
 
-fn gauge(family: &mut MetricEncoder<'_>, labels: &[(&'static str, &str)], value: u64) -> fmt::Result {
+pub(super) fn gauge(family: &mut MetricEncoder<'_>, labels: &[(&'static str, &str)], value: u64) -> fmt::Result {
     family.encode_family(&Labels(labels))?.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))
 }
 
-fn single_counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+pub(super) fn single_counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     metric.encode_counter(&value, None as NoExemplar<'_>)
 }
 
-fn single_gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+pub(super) fn single_gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     metric.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))
 }

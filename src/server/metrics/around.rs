@@ -1,0 +1,69 @@
+//! Metrics of what stands around the calls: connections, certificates, and where accounts come from.
+
+use std::fmt;
+
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::MetricType;
+
+use super::Metrics;
+use super::render::{counter, single_counter, single_gauge};
+use crate::server::accept::Ended;
+use crate::server::accounts::Accounts;
+
+/// What the wire counted; nothing before it runs.
+pub(super) fn connections(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
+    let Some(wire) = metrics.wire.get() else { return Ok(()) };
+    single_gauge(encoder, "larder_connections", "Connections that are open", wire.open())?;
+    let help = "Connections that have not finished TLS and the HTTP/2 preface";
+    single_gauge(encoder, "larder_connections_handshaking", help, wire.handshaking())?;
+    single_counter(encoder, "larder_connections_accepted", "Connections that came", wire.accepted())?;
+    let help = "Failed accepts; they grow when file descriptors are used up";
+    single_counter(encoder, "larder_accept_errors", help, wire.accept_errors())?;
+    let help = "Connections that ended, by reason; `normally` is the only one without a fault";
+    let mut family = encoder.encode_descriptor("larder_connections_ended", help, None, MetricType::Counter)?;
+    for reason in Ended::ALL {
+        counter(&mut family, &[("reason", reason.name())], wire.ended(reason))?;
+    }
+    let help = "Connections told to go elsewhere, by reason";
+    let mut family = encoder.encode_descriptor("larder_goaways", help, None, MetricType::Counter)?;
+    counter(&mut family, &[("reason", "age")], wire.goaways_for_age())?;
+    counter(&mut family, &[("reason", "idle")], wire.goaways_for_idleness())
+}
+
+/// How the re-reading of certificates goes; nothing without TLS.
+pub(super) fn certificates(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
+    let Some(tls) = metrics.tls.get() else { return Ok(()) };
+    single_counter(encoder, "larder_tls_reloads", "Times changed certificates were taken", tls.reloads())?;
+    let help = "Times changed certificates could not be used, and the ones of before stayed";
+    single_counter(encoder, "larder_tls_reload_failures", help, tls.failed_reloads())
+}
+
+/// How the accounts are doing, by where they come from.
+pub(super) fn accounts(encoder: &mut DescriptorEncoder<'_>, accounts: &Accounts) -> fmt::Result {
+    match accounts {
+        Accounts::Embedded(embedded) => {
+            let stats = embedded.stats();
+            single_gauge(encoder, "larder_accounts", "Accounts of the file", stats.accounts as u64)?;
+            single_gauge(encoder, "larder_accounts_tokens", "Tokens of the file", stats.tokens as u64)?;
+            single_counter(encoder, "larder_accounts_reloads", "Times a changed file was taken", stats.reloads)?;
+            let help = "Times a changed file could not be used, and the accounts of before stayed";
+            single_counter(encoder, "larder_accounts_reload_failures", help, stats.failed_reloads)?;
+            let help = "1 while the accounts in use are those of the file, 0 while the file is broken or gone";
+            single_gauge(encoder, "larder_accounts_current", help, u64::from(stats.current))
+        }
+        Accounts::Remote(remote) => {
+            let stats = remote.stats();
+            let help = "Questions to the Accounts service, by how they ended";
+            let mut family = encoder.encode_descriptor("larder_accounts_asked", help, None, MetricType::Counter)?;
+            for (outcome, count) in [("known", stats.known), ("unknown", stats.unknown), ("failed", stats.failed)] {
+                counter(&mut family, &[("outcome", outcome)], count)?;
+            }
+            let help = "Calls that an old answer served while the service could not be asked";
+            single_counter(encoder, "larder_accounts_stale", help, stats.stale)?;
+            let help = "Calls turned away because too many questions were under way";
+            single_counter(encoder, "larder_accounts_refused", help, stats.refused)?;
+            single_gauge(encoder, "larder_accounts_remembered", "Tokens whose answer is known", stats.remembered)?;
+            single_gauge(encoder, "larder_accounts_asking", "Questions under way", stats.asking)
+        }
+    }
+}
