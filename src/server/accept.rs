@@ -10,8 +10,9 @@ pub(super) mod gate;
 mod listen;
 pub mod stats;
 
+use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,35 +125,11 @@ impl<M: Make> Acceptor<M> {
                 _ = drain.started() => {}
             }
         };
-        tokio::pin!(stopped);
-        let mut trouble = Trouble::default();
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = &mut stopped => return,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((socket, address)) => {
-                    trouble = Trouble { logged: trouble.logged, ..Trouble::default() };
-                    self.hand_over(socket, address);
-                }
-                Err(error) if is_of_the_client(&error) => {}
-                Err(error) => {
-                    self.stats.count_accept_error();
-                    let pause = trouble.next(&error);
-                    tokio::select! {
-                        () = &mut stopped => return,
-                        () = sleep(pause) => {}
-                    }
-                }
-            }
-        }
+        accept_until(stopped, listener, &self.stats, |socket, address| self.hand_over(socket, address)).await;
     }
 
     /// Gives the connection to a worker, or closes it.
-    fn hand_over(&self, socket: std::net::TcpStream, address: SocketAddr) {
-        self.stats.count_accepted();
+    fn hand_over(&self, socket: TcpStream, address: SocketAddr) {
         let Ok(entering) = self.gate.enter() else {
             self.stats.count_ended(Ended::Full);
             return;
@@ -171,6 +148,40 @@ impl<M: Make> Acceptor<M> {
             stats: Arc::clone(&self.stats),
         };
         runtime.spawn(connection.run());
+    }
+}
+
+/// Accepts until `stopped`, then closes the listener.
+async fn accept_until(
+    stopped: impl Future<Output = ()>,
+    listener: impl Accept,
+    stats: &WireStats,
+    mut hand_over: impl FnMut(TcpStream, SocketAddr),
+) {
+    tokio::pin!(stopped);
+    let mut trouble = Trouble::default();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = &mut stopped => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((socket, address)) => {
+                trouble.pause = Duration::ZERO;
+                stats.count_accepted();
+                hand_over(socket, address);
+            }
+            Err(error) if is_of_the_client(&error) => {}
+            Err(error) => {
+                stats.count_accept_error();
+                let pause = trouble.next(&error);
+                tokio::select! {
+                    () = &mut stopped => return,
+                    () = sleep(pause) => {}
+                }
+            }
+        }
     }
 }
 
@@ -198,4 +209,60 @@ fn is_of_the_client(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMFILE: i32 = 24;
+    const ECONNABORTED: i32 = 103;
+
+    /// Fails a number of times with an error, then never answers again.
+    struct Failing {
+        errno: i32,
+        left: std::sync::atomic::AtomicU64,
+    }
+
+    impl Accept for Failing {
+        async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+            let left = self.left.load(std::sync::atomic::Ordering::Relaxed);
+            if left == 0 {
+                std::future::pending::<()>().await;
+            }
+            self.left.store(left - 1, std::sync::atomic::Ordering::Relaxed);
+            Err(io::Error::from_raw_os_error(self.errno))
+        }
+    }
+
+    async fn errors_in_10_s(errno: i32, left: u64) -> u64 {
+        let stats = WireStats::default();
+        let listener = Failing { errno, left: left.into() };
+        accept_until(sleep(Duration::from_secs(10)), listener, &stats, |_, _| {}).await;
+        stats.accept_errors()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_file_descriptors_it_waits_longer_each_time() {
+        // 5 + 10 + .. + 320 ms, then every 500 ms.
+        assert_eq!(errors_in_10_s(EMFILE, u64::MAX).await, 7 + 19);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_died_in_the_queue_costs_no_wait() {
+        assert_eq!(errors_in_10_s(ECONNABORTED, 1000).await, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn trouble_is_told_at_most_once_a_second() {
+        let mut trouble = Trouble::default();
+        let mut told = 0;
+        for _ in 0..100 {
+            let before = trouble.logged;
+            trouble.next(&io::Error::from_raw_os_error(EMFILE));
+            told += usize::from(trouble.logged != before);
+            tokio::time::advance(Duration::from_millis(100)).await;
+        }
+        assert_eq!(told, 10);
+    }
 }

@@ -13,7 +13,7 @@ use http::{Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
-use larder::server::accept::{Wire, WireConfig, WireHandle, bind};
+use larder::server::accept::{Ended, Wire, WireConfig, WireHandle, bind};
 use larder::server::connection::{Make, Peer};
 use larder::server::drain::{self, Trigger};
 use larder::server::tls::Tls;
@@ -66,7 +66,16 @@ impl Server {
     }
 
     pub async fn socket(&self) -> TcpStream {
-        TcpStream::connect(self.address()).await.unwrap()
+        let socket = TcpStream::connect(self.address()).await.unwrap();
+        socket.set_nodelay(true).unwrap();
+        socket
+    }
+
+    /// Waits, bounded, until so many connections have ended for this reason, and checks that it is no more.
+    pub async fn ended(&self, reason: Ended, count: u64) {
+        let ended = || self.wire.stats().ended(reason);
+        eventually(&format!("{count} {reason:?}"), || ended() >= count).await;
+        assert_eq!(ended(), count, "{reason:?}");
     }
 
     pub async fn client(&self) -> Client {

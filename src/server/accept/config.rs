@@ -13,13 +13,13 @@ pub const PREFACE_TIMEOUT: Duration = Duration::from_secs(4);
 /// A frame other than DATA, and a header block, is complete within this time after its first byte.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(8);
 /// A connection without a stream for this long gets a GOAWAY. Clients reconnect when they need to.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+pub const IDLE_TIMEOUT: Duration = Duration::from_mins(10);
 /// A connection this old gets a GOAWAY, so that clients find new replicas and new certificates are used.
-pub const CONNECTION_AGE: Duration = Duration::from_secs(3600);
+pub const CONNECTION_AGE: Duration = Duration::from_hours(1);
 /// The age of each connection differs by up to this part of it, so that those of one start do not all end at once.
 pub const CONNECTION_AGE_JITTER: f64 = 0.1;
 /// After a GOAWAY, streams in flight may go on for this long.
-pub const CONNECTION_AGE_GRACE: Duration = Duration::from_secs(60);
+pub const CONNECTION_AGE_GRACE: Duration = Duration::from_mins(1);
 /// Streams open at a time on one connection. Without it 20,000 streams cost 174 MB that did not come back.
 pub const MAX_STREAMS: u32 = 1024;
 /// Streams that the client has reset before they were accepted; more is an attack (rapid reset): GOAWAY.

@@ -15,7 +15,7 @@ use crate::server::accept::{Ended, WireConfig, WireStats};
 use crate::server::drain::{self, Phase};
 
 /// hyper gives up a connection whose PING stays unanswered for this long. Ours is the judgement (`watchdog`), so: never.
-const NEVER: Duration = Duration::from_secs(24 * 3600);
+const NEVER: Duration = Duration::from_hours(24);
 
 /// hyper asks for a service by shared reference; ours are cloned for each request, as tower's are.
 struct Shared<S>(S);
