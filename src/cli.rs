@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+mod account;
 mod connect;
 mod delete;
 mod dev;
@@ -36,6 +37,7 @@ struct Larder {
 enum Command {
     Serve(Box<serve::Serve>),
     Dev(dev::Dev),
+    Account(account::Account),
     Get(get::Get),
     Store(store::Store),
     Delete(delete::Delete),
@@ -66,6 +68,7 @@ impl Command {
         match self {
             Self::Serve(serve) => serve::run(&serve, matches),
             Self::Dev(dev) => dev::run(&dev),
+            Self::Account(account) => account.run(),
             Self::Get(get) => connect::run(get.run()),
             Self::Store(store) => connect::run(store.run()),
             Self::Delete(delete) => connect::run(delete.run()),
