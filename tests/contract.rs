@@ -1,25 +1,27 @@
-//! The contract, method by method, through generated clients.
+//! The contract, through generated clients against a server in this process.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "contract/asking.rs"]
+mod asking;
+#[path = "contract/batches.rs"]
+mod batches;
+#[path = "contract/deadlines.rs"]
+mod deadlines;
+#[path = "contract/dry_run.rs"]
+mod dry_run;
+#[path = "contract/dumps.rs"]
+mod dumps;
+#[path = "contract/keys.rs"]
+mod keys;
+#[path = "contract/pipelines.rs"]
+mod pipelines;
+#[path = "contract/raw.rs"]
+mod raw;
+#[path = "contract/standard.rs"]
+mod standard;
 mod support;
-
-use larder::rpc::proto::v1;
-use support::TestServer;
-use tonic::Code;
-
-fn store(key: &str, val: &'static str) -> v1::StoreRequest {
-    v1::StoreRequest { key: key.into(), val: val.into(), ..Default::default() }
-}
-
-fn get(key: &str) -> v1::GetRequest {
-    v1::GetRequest { key: key.into() }
-}
-
-#[tokio::test]
-async fn what_was_stored_is_got_with_its_version() {
-    let server = TestServer::start();
-    let mut client = server.client().await;
-    let version = client.store(store("k", "v")).await.unwrap().into_inner().version;
-    let got = client.get(get("k")).await.unwrap().into_inner();
-    assert_eq!(got, v1::GetResponse { val: "v".into(), version, remaining_ttl_ms: 0 });
-    assert_eq!(client.get(get("other")).await.unwrap_err().code(), Code::NotFound);
-}
+#[path = "contract/tutorial.rs"]
+mod tutorial;
+#[path = "contract/wall.rs"]
+mod wall;

@@ -70,7 +70,7 @@ impl<I: Item> Batch<I> {
         let wall = &call.connection().wall;
         let operations = Operations::of(wall, &self.principal, call.mode());
         let (now, now_us) = (Instant::now(), wall.clock.monotonic_us());
-        let mut tally = Tally::new();
+        let mut tally = Tally::begin();
         let mut fit = Fit::Written;
         for _ in 0..ITEMS_PER_TURN {
             let Some(next) = self.items.as_slice().first() else { break };

@@ -114,13 +114,12 @@ impl HttpBody for Body {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match &mut self.0 {
-            Inner::Empty => Poll::Ready(None),
+            Inner::Empty | Inner::Foreign { ended: true, .. } => Poll::Ready(None),
             Inner::Full { frame, trailers, .. } => {
                 let data = frame.take().map(Frame::data);
                 Poll::Ready(data.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
             }
             Inner::Stream(outgoing) => outgoing.poll_frame(cx).map(|frame| frame.map(Ok)),
-            Inner::Foreign { ended: true, .. } => Poll::Ready(None),
             Inner::Foreign { body, method, ends, ended } => {
                 // First what it has to say: that the replica drains, for instance.
                 if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {

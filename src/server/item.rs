@@ -156,8 +156,9 @@ impl Turnstile {
 }
 
 impl Tally {
+    /// Begins to count, now.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn begin() -> Self {
         Self { began: Instant::now(), counts: Vec::with_capacity(4), items: 0 }
     }
 

@@ -109,13 +109,11 @@ impl Pipeline {
         self.calls = request.calls.into_iter();
         let Some(token) = &self.token else { return Ok(()) };
         let connection = call.connection().clone();
-        match connection.principal(token.expose()) {
-            Some(principal) => call.principal = Some(principal?),
-            None => {
-                let asking = call.asking();
-                let token = token.clone();
-                self.asking = Some(Box::pin(async move { connection.ask_principal(&asking, &token).await }));
-            }
+        if let Some(principal) = connection.principal(token.expose()) {
+            call.principal = Some(principal?);
+        } else {
+            let (asking, token) = (call.asking(), token.clone());
+            self.asking = Some(Box::pin(async move { connection.ask_principal(&asking, &token).await }));
         }
         Ok(())
     }
@@ -131,7 +129,7 @@ impl Pipeline {
         let wall = &call.connection().wall;
         let operations = Operations::of(wall, principal, call.mode());
         let (now, now_us) = (Instant::now(), wall.clock.monotonic_us());
-        let mut tally = Tally::new();
+        let mut tally = Tally::begin();
         let mut fit = Fit::Written;
         while let Some(next) = self.calls.as_slice().first() {
             if self.results.is_full() {

@@ -58,11 +58,9 @@ pub fn dump(wall: &Wall, message: Bytes, drain: Watch) -> Result<Dump, Failure> 
 /// Whom a token in a message stands for.
 async fn principal(call: &Call, text: &str) -> Result<Arc<Principal>, Failure> {
     let connection = call.connection();
-    match connection.principal(text) {
-        Some(principal) => principal,
-        None => {
-            let token = Token::new(text).map_err(|_| Failure::TokenUnknown)?;
-            connection.ask_principal(&call.asking(), &token).await
-        }
+    if let Some(principal) = connection.principal(text) {
+        return principal;
     }
+    let token = Token::new(text).map_err(|_| Failure::TokenUnknown)?;
+    connection.ask_principal(&call.asking(), &token).await
 }

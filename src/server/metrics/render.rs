@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEncoder, MetricEncoder};
@@ -114,14 +115,14 @@ impl Snapshot {
         let mut family =
             encoder.encode_descriptor("larder_call_duration_seconds", help, None, MetricType::Histogram)?;
         for method in Method::all() {
-            let bounds = BUCKETS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::MAX]);
+            let bounds = BUCKETS_US.iter().map(|us| seconds(us * 1000)).chain([f64::MAX]);
             let buckets: Vec<(f64, u64)> = bounds
                 .enumerate()
                 .map(|(i, bound)| (bound, self.sum(method, |cells| cells.buckets[i].load(Relaxed))))
                 .collect();
             let count = buckets.iter().map(|(_, count)| count).sum();
             if count > 0 {
-                let sum = self.sum(method, |cells| cells.sum_ns.load(Relaxed)) as f64 / 1e9;
+                let sum = seconds(self.sum(method, |cells| cells.sum_ns.load(Relaxed)));
                 family
                     .encode_family(&Labels(&[("method", method.traits().name)]))?
                     .encode_histogram::<Vec<(String, String)>>(sum, count, &buckets, None)?;
@@ -240,4 +241,8 @@ pub(super) fn single_counter(encoder: &mut DescriptorEncoder<'_>, name: &str, he
 pub(super) fn single_gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     metric.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+fn seconds(ns: u64) -> f64 {
+    Duration::from_nanos(ns).as_secs_f64()
 }
