@@ -20,6 +20,7 @@ const HELD_BYTES: usize = 64 * 1024;
 pub fn success(mut call: Call, frame: Bytes) -> Response<Body> {
     call.bytes_out = frame.len() as u64;
     let held = if frame.len() > HELD_BYTES {
+        call.succeeded();
         Some(Box::new(call))
     } else {
         call.finish(tonic::Code::Ok);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use prost::Message;
 use tokio::time::Instant;
 
 use super::body::Produce;
@@ -53,8 +54,9 @@ pub type BatchStore = Batch<v1::BatchStoreItem>;
 pub type BatchDelete = Batch<v1::BatchDeleteItem>;
 
 impl<I: Item> Batch<I> {
-    fn of(call: &Call, items: Vec<I>) -> Result<Self, Failure> {
-        convert::batch_size(items.len())?;
+    fn of<M: Message + Default>(call: &Call, message: Bytes, items: fn(M) -> Vec<I>) -> Result<Self, Failure> {
+        convert::batch_size(service::count_items(&message))?;
+        let items = items(service::decode(message)?);
         Ok(Self {
             principal: call.principal()?.clone(),
             items: items.into_iter(),
@@ -68,9 +70,10 @@ impl<I: Item> Batch<I> {
     /// Carries out some items; answers whether the message is full.
     fn turn(&mut self, call: &Call) -> Fit {
         let wall = &call.connection().wall;
-        let operations = Operations::of(wall, &self.principal, call.mode());
-        let (now, now_us) = (Instant::now(), wall.clock.monotonic_us());
-        let mut tally = Tally::begin();
+        let now = Instant::now();
+        let operations = Operations::of(wall, &self.principal, call.mode(), now);
+        let now_us = wall.clock.us_at(now.into_std());
+        let mut tally = Tally::begin(now);
         let mut fit = Fit::Written;
         for _ in 0..ITEMS_PER_TURN {
             let Some(next) = self.items.as_slice().first() else { break };
@@ -123,7 +126,7 @@ impl BatchGet {
     /// # Errors
     /// When the request is wrong as a whole.
     pub fn new(call: &Call, message: Bytes) -> Result<Self, Failure> {
-        Self::of(call, service::decode::<v1::BatchGetRequest>(message)?.items)
+        Self::of(call, message, |request: v1::BatchGetRequest| request.items)
     }
 }
 
@@ -131,7 +134,7 @@ impl BatchStore {
     /// # Errors
     /// When the request is wrong as a whole.
     pub fn new(call: &Call, message: Bytes) -> Result<Self, Failure> {
-        Self::of(call, service::decode::<v1::BatchStoreRequest>(message)?.items)
+        Self::of(call, message, |request: v1::BatchStoreRequest| request.items)
     }
 }
 
@@ -139,7 +142,7 @@ impl BatchDelete {
     /// # Errors
     /// When the request is wrong as a whole.
     pub fn new(call: &Call, message: Bytes) -> Result<Self, Failure> {
-        Self::of(call, service::decode::<v1::BatchDeleteRequest>(message)?.items)
+        Self::of(call, message, |request: v1::BatchDeleteRequest| request.items)
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Call {
     pub bytes_in: u64,
     /// Bytes of answers made so far.
     pub bytes_out: u64,
+    /// What it is recorded as if it is dropped.
+    when_dropped: Code,
     open: bool,
 }
 
@@ -51,6 +53,7 @@ impl Call {
             trace: None,
             bytes_in: 0,
             bytes_out: 0,
+            when_dropped: Code::Cancelled,
             open: true,
         }
     }
@@ -96,10 +99,15 @@ impl Call {
     /// # Errors
     /// [`Failure::DeadlineExceeded`].
     pub fn in_time(&self) -> Result<(), Failure> {
-        match self.deadline {
-            Some(deadline) if Instant::now() >= deadline => Err(Failure::DeadlineExceeded),
-            _ => Ok(()),
-        }
+        if self.deadline.is_some() { self.in_time_at(Instant::now()) } else { Ok(()) }
+    }
+
+    /// The same at a moment just read.
+    ///
+    /// # Errors
+    /// [`Failure::DeadlineExceeded`].
+    pub fn in_time_at(&self, now: Instant) -> Result<(), Failure> {
+        if self.deadline.is_some_and(|deadline| now >= deadline) { Err(Failure::DeadlineExceeded) } else { Ok(()) }
     }
 
     /// It failed before its operation had any effect.
@@ -108,6 +116,11 @@ impl Call {
             self.connection.worker.refuse(refusal);
         }
         self.finish(failure.code());
+    }
+
+    /// It has succeeded, and ends when it is dropped.
+    pub fn succeeded(&mut self) {
+        self.when_dropped = Code::Ok;
     }
 
     /// It has ended.
@@ -149,7 +162,7 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.record(Code::Cancelled);
+        self.record(self.when_dropped);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::cache::version::Now;
 
@@ -12,8 +12,9 @@ pub struct Clock(Source);
 
 #[derive(Clone, Debug)]
 enum Source {
-    /// The system's clocks; the instant is when the clock was made.
-    System(Instant),
+    /// The system's clocks, read once: when the clock was made, and microseconds since the Unix epoch then. Later moments
+    /// are told by the monotonic clock alone, so that a call reads one clock, and a wall clock that is set does not matter.
+    System { origin: Instant, wall_us: u64 },
     /// Microseconds that somebody sets: for simulations.
     Manual(Arc<AtomicU64>),
 }
@@ -21,10 +22,15 @@ enum Source {
 /// Where the manual clock's wall begins, in microseconds since the Unix epoch: 2026-01-01, so that versions look real.
 const MANUAL_EPOCH_US: u64 = 1_767_225_600_000_000;
 
+/// Milliseconds that the monotonic clock shows when it is made: 0 is never "now".
+const FIRST_MS: u64 = 1;
+
 impl Clock {
+    /// The system's clock. A wall clock before 1970 counts as 1970: versions then grow by counting alone.
     #[must_use]
     pub fn start() -> Self {
-        Self(Source::System(Instant::now()))
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self(Source::System { origin: Instant::now(), wall_us: micros(since_epoch) })
     }
 
     /// A clock that stands at `us` microseconds, and moves when the counter is changed.
@@ -35,14 +41,17 @@ impl Clock {
 
     #[must_use]
     pub fn now(&self) -> Now {
+        self.at(Instant::now())
+    }
+
+    /// A moment that was read before: what several parts of a call need is read once. A manual clock knows only now.
+    #[must_use]
+    pub fn at(&self, moment: Instant) -> Now {
         match &self.0 {
-            Source::System(origin) => Now {
-                monotonic_ms: u64::try_from(origin.elapsed().as_millis()).unwrap_or(u64::MAX),
-                // A wall clock before 1970 is 0: versions are pushed past it by the hybrid clock anyway.
-                wall_us: SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX)),
-            },
+            Source::System { wall_us, .. } => {
+                let us = self.us_at(moment);
+                Now { monotonic_ms: us / 1000 + FIRST_MS, wall_us: wall_us.saturating_add(us) }
+            }
             Source::Manual(us) => {
                 let us = us.load(Ordering::Acquire);
                 Now { monotonic_ms: us / 1000, wall_us: MANUAL_EPOCH_US + us }
@@ -50,14 +59,18 @@ impl Clock {
         }
     }
 
-    /// Microseconds since some moment before the clock was made; never goes back. What the token buckets count in.
+    /// The same in microseconds since some moment before the clock was made; never goes back. What token buckets count in.
     #[must_use]
-    pub fn monotonic_us(&self) -> u64 {
+    pub fn us_at(&self, moment: Instant) -> u64 {
         match &self.0 {
-            Source::System(origin) => u64::try_from(origin.elapsed().as_micros()).unwrap_or(u64::MAX),
+            Source::System { origin, .. } => micros(moment.saturating_duration_since(*origin)),
             Source::Manual(us) => us.load(Ordering::Acquire),
         }
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -68,8 +81,8 @@ mod tests {
     fn a_manual_clock_moves_only_when_it_is_set() {
         let us = Arc::new(AtomicU64::new(5_000));
         let clock = Clock::manual(us.clone());
-        assert_eq!((clock.now().monotonic_ms, clock.monotonic_us()), (5, 5_000));
+        assert_eq!((clock.now().monotonic_ms, clock.us_at(Instant::now())), (5, 5_000));
         us.store(7_000, Ordering::Release);
-        assert_eq!((clock.now().monotonic_ms, clock.monotonic_us()), (7, 7_000));
+        assert_eq!((clock.now().monotonic_ms, clock.us_at(Instant::now())), (7, 7_000));
     }
 }

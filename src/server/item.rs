@@ -156,10 +156,10 @@ impl Turnstile {
 }
 
 impl Tally {
-    /// Begins to count, now.
+    /// Begins to count.
     #[must_use]
-    pub fn begin() -> Self {
-        Self { began: Instant::now(), counts: Vec::with_capacity(4), items: 0 }
+    pub fn begin(now: Instant) -> Self {
+        Self { began: now, counts: Vec::with_capacity(4), items: 0 }
     }
 
     /// An item is over.

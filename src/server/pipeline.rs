@@ -102,8 +102,8 @@ impl Pipeline {
 
     fn accept(&mut self, call: &mut Call, message: Bytes) -> Result<(), Failure> {
         call.bytes_in += (message.len() + PREFIX_BYTES) as u64;
+        convert::pipeline_size(service::count_items(&message))?;
         let request: v1::PipelineRequest = service::decode(message)?;
-        convert::pipeline_size(request.calls.len())?;
         check_ids(&request.calls)?;
         self.read_at = Instant::now();
         self.calls = request.calls.into_iter();
@@ -127,9 +127,10 @@ impl Pipeline {
     /// Carries out the calls of the last message.
     fn turn(&mut self, call: &Call, principal: &Principal) -> Fit {
         let wall = &call.connection().wall;
-        let operations = Operations::of(wall, principal, call.mode());
-        let (now, now_us) = (Instant::now(), wall.clock.monotonic_us());
-        let mut tally = Tally::begin();
+        let now = Instant::now();
+        let operations = Operations::of(wall, principal, call.mode(), now);
+        let now_us = wall.clock.us_at(now.into_std());
+        let mut tally = Tally::begin(now);
         let mut fit = Fit::Written;
         while let Some(next) = self.calls.as_slice().first() {
             if self.results.is_full() {
@@ -176,7 +177,7 @@ impl Produce for Pipeline {
                 Ok(principal) => principal.clone(),
                 Err(failure) => return Poll::Ready(Some(Err(failure))),
             };
-            let fit = self.turn(call, &principal);
+            let fit = if self.calls.len() > 0 { self.turn(call, &principal) } else { Fit::Written };
             if fit == Fit::Full || self.results.len() >= SEND_BYTES {
                 return Poll::Ready(Some(Ok(self.results.take())));
             }

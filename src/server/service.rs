@@ -3,8 +3,10 @@
 //!
 //! Not here: who may (the wall), how messages travel (`codec`), and what a request must look like (`rpc::convert`).
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use prost::Message;
+use prost::encoding::{DecodeContext, decode_key, skip_field};
+use tokio::time::Instant;
 
 use super::accounts::Limits;
 use super::call::Call;
@@ -32,11 +34,11 @@ pub struct Operations<'a> {
 impl<'a> Operations<'a> {
     /// Operations of an account on its own keys.
     #[must_use]
-    pub fn of(wall: &'a Wall, principal: &'a Principal, mode: Mode) -> Self {
+    pub fn of(wall: &'a Wall, principal: &'a Principal, mode: Mode, now: Instant) -> Self {
         Self {
             store: &wall.store,
             scope: principal.scope(mode),
-            now: wall.clock.now(),
+            now: wall.clock.at(now.into_std()),
             ttl: ttl_policy(principal.limits()).at_most(wall.config.max_ttl_ms),
         }
     }
@@ -88,12 +90,12 @@ impl<'a> Operations<'a> {
     }
 }
 
-/// Carries out a unary call of `larder.v1.Cache`; answers its frame.
+/// Carries out a unary call of `larder.v1.Cache` at a moment just read; answers its frame.
 ///
 /// # Errors
 /// Whatever the call may fail with.
-pub fn unary(wall: &Wall, call: &Call, message: Bytes) -> Result<Bytes, Failure> {
-    let operations = Operations::of(wall, call.principal()?, call.mode());
+pub fn unary(wall: &Wall, call: &Call, message: Bytes, now: Instant) -> Result<Bytes, Failure> {
+    let operations = Operations::of(wall, call.principal()?, call.mode(), now);
     match call.method {
         Method::Get => {
             let request: v1::GetRequest = decode(message)?;
@@ -125,7 +127,7 @@ pub fn unary(wall: &Wall, call: &Call, message: Bytes) -> Result<Bytes, Failure>
 /// # Errors
 /// Whatever a store may fail with.
 pub fn unary_store(wall: &Wall, call: &Call, request: &v1::StoreRequest) -> Result<Bytes, Failure> {
-    store(Operations::of(wall, call.principal()?, call.mode()), request)
+    store(Operations::of(wall, call.principal()?, call.mode(), Instant::now()), request)
 }
 
 /// Decodes a message.
@@ -136,6 +138,21 @@ pub fn decode<M: Message + Default>(message: Bytes) -> Result<M, Failure> {
     M::decode(message).map_err(|error| Failure::Malformed(error.to_string()))
 }
 
+/// How many items a batch or a message of a pipeline has: its fields number 1. Counted before it is decoded, because an empty
+/// item is two bytes on the wire and a hundred in memory. What cannot be read is left for the decoder to refuse.
+#[must_use]
+pub fn count_items(mut message: &[u8]) -> usize {
+    let mut items = 0;
+    while message.has_remaining() {
+        let Ok((tag, wire_type)) = decode_key(&mut message) else { break };
+        items += usize::from(tag == 1);
+        if skip_field(wire_type, tag, &mut message, DecodeContext::default()).is_err() {
+            break;
+        }
+    }
+    items
+}
+
 /// What an account's limits say about times to live.
 #[must_use]
 pub fn ttl_policy(limits: &Limits) -> TtlPolicy {
@@ -144,4 +161,21 @@ pub fn ttl_policy(limits: &Limits) -> TtlPolicy {
 
 fn store(operations: Operations<'_>, request: &v1::StoreRequest) -> Result<Bytes, Failure> {
     Ok(encode::frame(&operations.store(convert::store_call(request, operations.ttl)?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_are_counted_as_the_decoder_would() {
+        let item = v1::BatchGetItem { get: Some(v1::GetRequest { key: "k".into() }), context: None };
+        for items in [0, 1, 7] {
+            let request = v1::BatchGetRequest { items: vec![item.clone(); items] };
+            assert_eq!(count_items(&request.encode_to_vec()), items);
+        }
+        // Empty items, a field of another number, and what is no message.
+        assert_eq!(count_items(b"\x0a\0\x0a\0\x10\x05\x0a\0"), 3);
+        assert_eq!(count_items(b"\xff\xff"), 0);
+    }
 }

@@ -222,7 +222,7 @@ impl Connection {
                 return Err(Failure::Starting);
             }
             if wall.bucket.is_some() {
-                wall.take(wall.clock.monotonic_us())?;
+                wall.take(wall.clock.us_at(call.started.into_std()))?;
             }
             if self.worker.in_progress.load(Ordering::Relaxed) > wall.config.max_calls_per_worker {
                 return Err(Failure::Overloaded { retry_after: OVERLOAD_RETRY });
@@ -248,7 +248,7 @@ impl Connection {
         let admitted = if principal.grant.read_only && call.method.traits().access == Access::Write {
             Err(Failure::TokenReadOnly)
         } else {
-            principal.state.take(self.wall.clock.monotonic_us())
+            principal.state.take(self.wall.clock.us_at(call.started.into_std()))
         };
         call.principal = Some(principal);
         admitted

@@ -5,6 +5,7 @@ use larder::rpc::proto::v1::batch_delete_result::Result::Delete;
 use larder::rpc::proto::v1::{batch_get_result, batch_store_result};
 
 use crate::asking::{all, delete, failure, get, store};
+use crate::raw::{Raw, framed};
 use crate::support::{Client, TestServer};
 
 const MIB: usize = 1024 * 1024;
@@ -78,6 +79,11 @@ async fn a_batch_has_a_size() {
         let answer = client.batch_get(get_items((0..keys).map(|i| i.to_string()))).await;
         assert_eq!(failure(answer).reason(), "BATCH_SIZE");
     }
+    // Two million empty items in one message are not even decoded.
+    let raw = Raw::connect(&server).await;
+    let flood = framed(0, &[0x0a, 0].repeat(2_000_000));
+    assert_eq!(raw.call("larder.v1.Cache/BatchGet", &[], flood.clone()).await.reason(), "BATCH_SIZE");
+    assert_eq!(raw.call("larder.v1.Cache/Pipeline", &[], flood).await.reason(), "PIPELINE_SIZE");
 }
 
 #[tokio::test]

@@ -5,6 +5,8 @@ use std::time::Duration;
 use larder::cache::version::Version;
 use larder::rpc::failure::Failure;
 use larder::rpc::proto::v1::{self, StoreCondition, TouchMode};
+use larder::server::method::Method;
+use tonic::Code;
 
 use crate::asking::{delete, failure, get, increment, store, touch};
 use crate::support::{OTHER, TestServer};
@@ -19,6 +21,9 @@ async fn what_was_stored_is_got_with_its_version() {
         assert_eq!(got, v1::GetResponse { val: value.into(), version, remaining_ttl_ms: 0 });
     }
     assert_eq!(failure(client.get(get("other")).await), Failure::NotFound);
+    // Large values too, whose calls last until the client has them.
+    crate::support::eventually("four gets are over", || server.wall.metrics.calls(Method::Get, Code::Ok) == 4).await;
+    assert_eq!(server.wall.metrics.in_progress(Method::Get), 0);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
 use tower::Service as _;
@@ -134,7 +134,7 @@ async fn run(
         Method::GetByToken => {
             return get_by_token::answer(call, message).await.map(Outcome::Frame).map(Some);
         }
-        _ => return service::unary(wall, call, message).map(Outcome::Frame).map(Some),
+        _ => return service::unary(wall, call, message, Instant::now()).map(Outcome::Frame).map(Some),
     };
     Ok(Some(Outcome::Stream(stream)))
 }

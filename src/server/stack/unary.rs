@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::Response;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep};
 
 use crate::rpc::failure::Failure;
 use crate::server::answer;
@@ -22,24 +22,31 @@ pub(super) struct Unary {
     messages: Messages,
     /// Made only when the message is not there yet.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// Whether the message was not there at once.
+    waited: bool,
 }
 
 impl Unary {
     pub(super) fn new(call: Call, messages: Messages) -> Self {
-        Self { call: Some(call), messages, deadline: None }
+        Self { call: Some(call), messages, deadline: None, waited: false }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         let message = match self.messages.poll_single(cx) {
             Poll::Ready(message) => message,
             Poll::Pending if self.is_late(cx) => Err(Failure::DeadlineExceeded),
-            Poll::Pending => return Poll::Pending,
+            Poll::Pending => {
+                self.waited = true;
+                return Poll::Pending;
+            }
         };
         // Polled to its end once, then dropped.
         let Some(mut call) = self.call.take() else { return Poll::Pending };
         let outcome = message.and_then(|message| {
             call.bytes_in = (message.len() + PREFIX_BYTES) as u64;
-            run(&call, message)
+            // A message that came with its headers costs no second look at the clock.
+            let now = if self.waited { Instant::now() } else { call.started };
+            run(&call, message, now)
         });
         Poll::Ready(match outcome {
             Ok(frame) => answer::success(call, frame),
@@ -55,10 +62,10 @@ impl Unary {
 }
 
 /// A panic ends the call and not the connection's other calls.
-fn run(call: &Call, message: Bytes) -> Result<Bytes, Failure> {
-    call.in_time()?;
+fn run(call: &Call, message: Bytes, now: Instant) -> Result<Bytes, Failure> {
+    call.in_time_at(now)?;
     let wall = &call.connection().wall;
-    catch_unwind(AssertUnwindSafe(|| service::unary(wall, call, message))).unwrap_or_else(|_| {
+    catch_unwind(AssertUnwindSafe(|| service::unary(wall, call, message, now))).unwrap_or_else(|_| {
         tracing::error!(method = call.method.traits().name, "a handler panicked");
         Err(Failure::Internal)
     })
