@@ -143,6 +143,21 @@ fn a_mistake_gets_a_sentence_an_exit_status_and_changes_nothing() {
 }
 
 #[test]
+fn the_file_and_the_commands_of_the_documentation_are_right() {
+    let (_directory, path) = place();
+    let page = include_str!("../docs/accounts.md");
+    let block = |language: &str| page.split_once(&format!("```{language}\n")).unwrap().1.split_once("```").unwrap().0;
+    assert_eq!(parse(block("json").as_bytes()).unwrap().tokens(), 2);
+    fs::write(&path, block("json")).unwrap();
+    for line in block("sh").lines() {
+        let (command, _) = line.split_once('#').unwrap_or((line, ""));
+        let arguments = command.strip_prefix("larder account").unwrap().replace("--file accounts.json", "");
+        larder(&arguments, &path);
+    }
+    assert_eq!(larder("list", &path), "team-b  no limits\n    no tokens\n");
+}
+
+#[test]
 fn a_file_that_is_missing_or_wrong_is_named() {
     let (_directory, path) = place();
     let missing = run("list", Some(&path), "");

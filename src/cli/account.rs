@@ -174,18 +174,13 @@ impl Add {
     fn run(self) -> Result<(), AccountError> {
         let (path, id) = (&self.account.file.file, &self.account.id);
         let mut file = load_or_new(path)?;
-        let (hash, made) = match self.hash {
-            Some(hash) => (hash, None),
-            None => {
-                let token = new_token();
-                (Digest::of(&token), Some(token))
-            }
-        };
+        let token = new_token();
+        let hash = self.hash.unwrap_or_else(|| Digest::of(&token));
         let access = if self.read_only { Access::ReadOnly } else { Access::ReadWrite };
         let news = edit::add(&mut file, id, FileToken { hash, access }, &self.limits);
         save(path, &file)?;
         eprintln!("account `{id}` {news}; its token with hash {} is {}", hash.short(SHORT_HASH), describe(access));
-        if let Some(token) = made {
+        if self.hash.is_none() {
             eprintln!("keep the token, it is shown only now:");
             print(&token)?;
         }
