@@ -18,6 +18,8 @@ mod keys;
 mod pipelines;
 #[path = "contract/raw.rs"]
 mod raw;
+#[path = "contract/remote_accounts.rs"]
+mod remote_accounts;
 #[path = "contract/standard.rs"]
 mod standard;
 mod support;

@@ -3,6 +3,8 @@
 use larder::rpc::proto::v1;
 use larder::rpc::proto::v1::batch_delete_result::Result::Delete;
 use larder::rpc::proto::v1::{batch_get_result, batch_store_result};
+use larder::server::method::Method;
+use tonic::Code;
 
 use crate::asking::{all, delete, failure, get, store};
 use crate::raw::{Raw, framed};
@@ -102,4 +104,27 @@ async fn clear_and_delete_by_prefix_remove_what_they_say() {
     let progress = all(client.clear(v1::ClearRequest {}).await.unwrap().into_inner()).await;
     assert_eq!(progress.last(), Some(&v1::ClearResponse { deleted: 700, done: true }));
     assert_eq!(client.stats(v1::StatsRequest {}).await.unwrap().into_inner().keys, 0);
+}
+
+#[tokio::test]
+async fn items_of_a_batch_meet_the_rates_one_by_one() {
+    let server = TestServer::builder()
+        .account(|account| {
+            account.requests_per_second = 150;
+            account.burst = 5;
+        })
+        .manual_clock()
+        .start();
+    let mut client = server.client().await;
+    let messages = all(client.batch_store(store_items((0..1000).map(|i| i.to_string()))).await.unwrap().into_inner());
+    let mut reasons = std::collections::BTreeMap::<String, usize>::new();
+    for result in messages.await.into_iter().flat_map(|message| message.results) {
+        let reason = match result.result.unwrap() {
+            batch_store_result::Result::Store(_) => "OK".to_owned(),
+            batch_store_result::Result::Error(error) => error.reason,
+        };
+        *reasons.entry(reason).or_default() += 1;
+    }
+    assert_eq!(reasons.into_iter().collect::<Vec<_>>(), [("ACCOUNT_RATE".to_owned(), 995), ("OK".to_owned(), 5)]);
+    assert_eq!(server.wall.metrics.calls(Method::BatchStoreItem, Code::ResourceExhausted), 995);
 }

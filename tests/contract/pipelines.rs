@@ -163,3 +163,21 @@ async fn a_drain_is_said_after_every_call_that_was_read_is_answered() {
     assert_eq!((last.results.len(), last.drain), (0, Some(v1::Drain {})));
     assert_eq!(answers.message().await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn an_item_that_waited_past_its_own_deadline_is_not_carried_out() {
+    let server = TestServer::start();
+    let mut client = server.client().await;
+    // Answers that the client does not read hold the rest of the message back.
+    client.store(store("large", vec![3; 3_000_000])).await.unwrap();
+    let mut calls: Vec<_> = (1..=8).map(|id| call(id, Operation::Get(get("large")))).collect();
+    let context = v1::CallContext { timeout_ms: 20, ..Default::default() };
+    calls.push(v1::PipelineCall { context: Some(context), ..call(9, Operation::Store(store("k", "v"))) });
+    let mut answers = client.pipeline(tokio_stream::iter([message(calls)])).await.unwrap().into_inner();
+    let first = answers.message().await.unwrap().unwrap();
+    assert_eq!(first.results.len(), 1);
+    tokio::time::sleep(Duration::from_millis(40)).await;
+    let rest: Vec<_> = all(answers).await.into_iter().flat_map(|answer| answer.results).collect();
+    assert_eq!(rest.iter().map(reason).collect::<Vec<_>>(), [vec!["OK"; 7], vec!["DEADLINE_EXCEEDED"]].concat());
+    assert_eq!(failure(client.get(get("k")).await).reason(), "NOT_FOUND");
+}

@@ -15,6 +15,7 @@ use larder::rpc::proto::v1::cache_client::CacheClient;
 use larder::server::accept::{Wire, WireConfig, bind};
 use larder::server::accounts::file::{Access, File, FileAccount, FileToken};
 use larder::server::accounts::hash::Digest;
+use larder::server::accounts::remote::{Policy, RemoteConfig, RemoteService};
 use larder::server::accounts::{Accounts, Embedded};
 use larder::server::clock::Clock;
 use larder::server::drain;
@@ -45,7 +46,7 @@ pub struct TestServer {
     pub wall: Arc<Wall>,
     pub health: Health,
     pub trigger: drain::Trigger,
-    accounts: Embedded,
+    embedded: Embedded,
     manual: Option<Arc<AtomicU64>>,
     workers: Workers,
 }
@@ -55,6 +56,8 @@ pub struct Builder {
     pub wall: WallConfig,
     pub wire: WireConfig,
     pub accounts: File,
+    /// Another server whose accounts are asked instead.
+    pub remote: Option<SocketAddr>,
     pub capacity_bytes: u64,
     pub manual_clock: bool,
     pub serving: bool,
@@ -74,6 +77,7 @@ impl Default for Builder {
             wall: WallConfig { tutorial_api: true, ..WallConfig::default() },
             wire: WireConfig::default(),
             accounts: File { accounts: vec![one, account("two", OTHER)] },
+            remote: None,
             capacity_bytes: 256 * 1024 * 1024,
             manual_clock: false,
             serving: true,
@@ -99,7 +103,7 @@ impl Builder {
     }
 
     pub fn start(self) -> TestServer {
-        let accounts = Embedded::new(self.accounts.book().unwrap());
+        let embedded = Embedded::new(self.accounts.book().unwrap());
         let manual = self.manual_clock.then(|| Arc::new(AtomicU64::new(1_000_000_000)));
         let clock = manual.clone().map_or_else(Clock::start, Clock::manual);
         let store = Store::new(StoreConfig { capacity_bytes: self.capacity_bytes, shards: 16, replica: 1 });
@@ -109,9 +113,13 @@ impl Builder {
         }
         let (trigger, watch) = drain::channel();
         let workers = Workers::start(2).unwrap();
+        let accounts = match self.remote {
+            None => Accounts::Embedded(embedded.clone()),
+            Some(address) => Accounts::remote(&remote(address), workers.handle(0)).unwrap(),
+        };
         let parts = Parts {
             store: Arc::new(store),
-            accounts: Accounts::Embedded(accounts.clone()),
+            accounts,
             config: self.wall,
             clock,
             health: health.clone(),
@@ -121,7 +129,7 @@ impl Builder {
         let wall = stack.wall().clone();
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let handle = Wire::start(&workers, listener, self.wire, None, stack, watch).unwrap();
-        TestServer { address: handle.address(), wall, health, trigger, accounts, manual, workers }
+        TestServer { address: handle.address(), wall, health, trigger, embedded, manual, workers }
     }
 }
 
@@ -160,7 +168,7 @@ impl TestServer {
 
     /// Replaces the accounts, as a reload of their file does.
     pub fn replace_accounts(&self, file: &File) {
-        self.accounts.replace(file.book().unwrap());
+        self.embedded.replace(file.book().unwrap());
     }
 }
 
@@ -191,6 +199,13 @@ pub fn account(id: &str, token: &str) -> FileAccount {
     let mut account = FileAccount::new(AccountId::new(id).unwrap());
     account.tokens.push(FileToken { hash: Digest::of(token), access: Access::ReadWrite });
     account
+}
+
+/// How to ask another server for its accounts.
+fn remote(address: SocketAddr) -> RemoteConfig {
+    let policy = Policy::default();
+    let url = format!("http://{address}");
+    RemoteConfig { url, service: RemoteService::Larder, ca: None, policy, timeout: PATIENCE }
 }
 
 /// A request with `dry-run: 1`.
