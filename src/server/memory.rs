@@ -106,7 +106,10 @@ mod tests {
 
     const MIB: u64 = 1024 * 1024;
 
-    fn kernel(files: &[(&str, &str)]) -> (tempfile::TempDir, Kernel) {
+    /// Path and content of each.
+    type Files<'a> = &'a [(&'a str, &'a str)];
+
+    fn kernel(files: Files<'_>) -> (tempfile::TempDir, Kernel) {
         let root = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = root.path().join(name);
@@ -122,7 +125,7 @@ mod tests {
         const MEMINFO: (&str, &str) = ("proc/meminfo", "MemTotal:        8192000 kB\nMemFree: 1 kB\n");
         let container = |mib: u64| Some(Source::Container(mib * MIB));
         let machine = Some(Source::Machine(8_192_000 * 1024));
-        let cases: [(&str, &[(&str, &str)], Option<Source>); 7] = [
+        let cases: [(&str, Files<'_>, Option<Source>); 7] = [
             (
                 "v2",
                 &[MEMINFO, ("proc/self/cgroup", "0::/\n"), ("sys/fs/cgroup/memory.max", "268435456\n")],
