@@ -110,10 +110,16 @@ impl Tenant {
         self.0.memory.load(Ordering::Relaxed)
     }
 
-    /// Whether all its memory is guaranteed, so that no other account's store may evict it.
-    pub(super) fn is_guarded(&self) -> bool {
+    /// Gives up `bytes` of memory, unless less than its guarantee would be left. Answers whether it did.
+    pub(super) fn try_lose_memory(&self, bytes: u64) -> bool {
         let guaranteed = self.0.guaranteed.load(Ordering::Relaxed);
-        guaranteed > 0 && self.memory() <= guaranteed
+        let left = |memory: u64| memory.checked_sub(bytes).filter(|&left| guaranteed == 0 || left >= guaranteed);
+        self.0.memory.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok()
+    }
+
+    /// Whether it has memory beyond its guarantee.
+    pub(super) fn has_spare_memory(&self) -> bool {
+        self.memory() > self.0.guaranteed.load(Ordering::Relaxed)
     }
 
     /// Whether `keys` and `bytes` more would fit; takes nothing.

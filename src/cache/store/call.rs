@@ -152,6 +152,9 @@ pub struct StoreStats {
 impl StoreConfig {
     /// Enough that four to eight busy cores seldom meet.
     pub const DEFAULT_SHARDS: usize = 16;
+
+    /// More would only cost memory.
+    pub const MAX_SHARDS: usize = 1024;
 }
 
 impl Mode {

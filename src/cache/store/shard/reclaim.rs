@@ -1,0 +1,57 @@
+//! Expiry and tombstones: entries that go because of time, and what is left of deleted ones.
+
+use super::{Garbage, Shard};
+use crate::cache::store::entry::Queue;
+use crate::cache::store::expiry::Due;
+use crate::cache::version::Now;
+
+/// What a bounded reclaim did.
+pub(in crate::cache::store) struct Reclaimed {
+    pub entries: usize,
+    /// Bytes that came free.
+    pub bytes: u64,
+    /// Whether it stopped at its bound and there may be more.
+    pub more: bool,
+}
+
+impl Shard {
+    /// Reclaims entries whose time is over, in at most `steps` steps.
+    pub(in crate::cache::store) fn expire(&mut self, now: Now, steps: usize, garbage: &mut Garbage) -> Reclaimed {
+        let mut done = Reclaimed { entries: 0, bytes: 0, more: true };
+        for _ in 0..steps {
+            match self.wheel.next(&mut self.slab, now.monotonic_ms) {
+                Due::Entry(at) => {
+                    let hashes = self.hashes(at);
+                    done.bytes += self.remove(at, hashes, garbage);
+                    done.entries += 1;
+                    self.counts.expired += 1;
+                }
+                Due::Sorted => {}
+                Due::Nothing => {
+                    done.more = false;
+                    break;
+                }
+            }
+        }
+        done
+    }
+
+    /// Drops the tombstones whose route hash is wanted. Looks at all of the shard's.
+    pub(in crate::cache::store) fn drop_tombstones(&mut self, wanted: impl Fn(u64) -> bool) -> Reclaimed {
+        let mut done = Reclaimed { entries: 0, bytes: 0, more: false };
+        let mut garbage = Garbage::new();
+        for _ in 0..self.queues[Queue::Tombstones as usize].entries() {
+            let Some(at) = self.queues[Queue::Tombstones as usize].tail() else { break };
+            let hashes = self.hashes(at);
+            if wanted(hashes.route) {
+                done.bytes += self.remove(at, hashes, &mut garbage);
+                done.entries += 1;
+            } else {
+                let charge = self.charge(at);
+                self.queues[Queue::Tombstones as usize].remove(&mut self.slab, at, charge);
+                self.queues[Queue::Tombstones as usize].push_front(&mut self.slab, at, charge);
+            }
+        }
+        done
+    }
+}
