@@ -107,7 +107,8 @@ impl Connect {
             let from = path.display().to_string();
             let text = std::fs::read_to_string(path);
             (Zeroizing::new(text.map_err(|error| Problem::usage(&format!("cannot read {from}: {error}")))?), from)
-        } else if let Some(given) = &self.token {
+        // A variable that is set to nothing is how a shell unsets it for one command.
+        } else if let Some(given) = self.token.as_ref().filter(|given| !given.0.is_empty()) {
             (given.0.clone(), "--token or LARDER_TOKEN".to_owned())
         } else {
             return Ok(None);

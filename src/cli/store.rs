@@ -78,9 +78,13 @@ impl Store {
     }
 }
 
-/// Reads all of it, or one byte more than a value may have: the server then says that it is too large.
+/// Reads all of it, and no more than a value may have: the input may have no end.
 fn read_bounded(source: impl Read) -> std::io::Result<Bytes> {
     let mut value = Vec::new();
     source.take(MAX_ENTRY_BYTES as u64 + 1).read_to_end(&mut value)?;
+    if value.len() > MAX_ENTRY_BYTES {
+        let problem = format!("it is larger than a value may be, {MAX_ENTRY_BYTES} bytes together with its key");
+        return Err(std::io::Error::other(problem));
+    }
     Ok(Bytes::from(value))
 }
