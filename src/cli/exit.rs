@@ -81,6 +81,9 @@ fn hint(error: &Error) -> &'static str {
         }
         Error::Answer(Failure::TokenMissing) => "; here: --token, --token-file or LARDER_TOKEN",
         Error::Answer(Failure::TokenUnknown) => "; check --token, --token-file or LARDER_TOKEN",
+        Error::Answer(Failure::AppliedUnknown { .. }) => {
+            "; if it always is, the server wants TLS (https://, --tls-ca) or a client certificate (--tls-cert)"
+        }
         Error::Answer(Failure::DeadlineExceeded) => "; give it longer with --timeout",
         _ => "",
     }

@@ -215,6 +215,14 @@ pub fn dry_run<T>(message: T) -> Request<T> {
     request
 }
 
+/// An address that is taken, so that no other test gets it, and where nobody listens.
+pub fn nobody() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
+}
+
 /// Waits, in bounded time, until something is so.
 pub async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let until = tokio::time::Instant::now() + PATIENCE;
