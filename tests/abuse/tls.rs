@@ -109,7 +109,7 @@ async fn tls_1_2_and_1_3_both_work() {
 
 #[tokio::test]
 async fn an_optional_client_certificate_is_checked_if_it_is_shown() {
-    let (directory, ca, clients, others) = (TempDir::new().unwrap(), ca(), self::ca(), self::ca());
+    let (directory, ca, clients, others) = (TempDir::new().unwrap(), ca(), ca(), ca());
     let path = directory.path().join("ca.crt");
     fs::write(&path, clients.pem()).unwrap();
     let (server, _) = start(&directory, &ca, ClientCertificates::Optional(path), WireConfig::default());
@@ -122,7 +122,7 @@ async fn an_optional_client_certificate_is_checked_if_it_is_shown() {
 
 #[tokio::test]
 async fn a_required_client_certificate_must_be_shown() {
-    let (directory, ca, clients) = (TempDir::new().unwrap(), ca(), self::ca());
+    let (directory, ca, clients) = (TempDir::new().unwrap(), ca(), ca());
     let path = directory.path().join("ca.crt");
     fs::write(&path, clients.pem()).unwrap();
     let (server, _) = start(&directory, &ca, ClientCertificates::Required(path), WireConfig::default());
@@ -147,7 +147,7 @@ async fn a_changed_certificate_is_taken_and_open_connections_live_on() {
 
 #[tokio::test]
 async fn a_changed_client_ca_is_taken() {
-    let (directory, ca, old, new) = (TempDir::new().unwrap(), ca(), self::ca(), self::ca());
+    let (directory, ca, old, new) = (TempDir::new().unwrap(), ca(), ca(), ca());
     let path = directory.path().join("ca.crt");
     fs::write(&path, old.pem()).unwrap();
     let (server, tls) = start(&directory, &ca, ClientCertificates::Required(path.clone()), WireConfig::default());
