@@ -19,13 +19,14 @@ CLEAN |= {f"LARDER_{which}LISTEN": "127.0.0.1:0" for which in ("", "HEALTH_", "A
 class Replica:
     """A process that serves. `folder` is its own; `flags` come after those that every test wants."""
 
-    def __init__(self, folder, *flags, environment=None, everyone=accounts.EVERYONE, wait=True):
+    def __init__(self, folder, *flags, environment=None, everyone=accounts.EVERYONE, accounts_flags=None, wait=True):
         self.folder = folder
         self.accounts_file = folder / "accounts.json"
         self.ready_file = folder / "ready.json"
         self.log_file = folder / "log"
         accounts.write(self.accounts_file, everyone)
-        command = [BIN, "serve", "--accounts", self.accounts_file, "--ready-file", self.ready_file, *flags]
+        source = accounts_flags or ["--accounts", self.accounts_file]
+        command = [BIN, "serve", *source, "--ready-file", self.ready_file, *flags]
         with open(self.log_file, "w") as log:
             self.process = subprocess.Popen(
                 [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=CLEAN | (environment or {})
@@ -56,6 +57,11 @@ class Replica:
 
     def log(self):
         return self.log_file.read_text(errors="replace")
+
+    def complaints(self):
+        """The log's warnings and errors."""
+        lines = [json.loads(line) for line in self.log().splitlines() if line.startswith("{") and line.endswith("}")]
+        return [line for line in lines if line["level"] in ("WARN", "ERROR")]
 
     def rss(self):
         """Resident bytes."""
