@@ -159,7 +159,12 @@ impl Wall {
         let generation = self.accounts.generation();
         let mut applied = self.applied.lock();
         if *applied != Some(generation) {
-            self.accounted.apply(&self.accounts.all());
+            let accounts = self.accounts.all();
+            self.accounted.apply(&accounts);
+            // A remote service names only those that are asked about.
+            if matches!(self.accounts, Accounts::Embedded(_)) {
+                self.accounted.retire_others(&accounts);
+            }
             *applied = Some(generation);
         }
     }

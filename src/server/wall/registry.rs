@@ -1,7 +1,7 @@
 //! What the wall keeps of each account: its rate, its budget in the store, what it was counted. All connections and workers
 //! share it, so that a rate holds for the account and not for each of its connections.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -75,6 +75,17 @@ impl Accounted {
     pub fn apply(&self, accounts: &[Arc<Account>]) {
         for account in accounts {
             self.state(account);
+        }
+    }
+
+    /// Takes the guarantees away from accounts that are not among these: nobody can use what they hold, so it must not stay
+    /// in others' way.
+    pub fn retire_others(&self, accounts: &[Arc<Account>]) {
+        let ids: HashSet<&AccountId> = accounts.iter().map(|account| &account.id).collect();
+        let states = self.states.read();
+        for (_, state) in states.iter().filter(|(id, _)| !ids.contains(id)) {
+            let limits = *state.applied.lock();
+            state.apply(&Limits { guaranteed_bytes: 0, ..limits });
         }
     }
 
@@ -184,4 +195,29 @@ impl fmt::Debug for Accounted {
 
 fn budget(limits: &Limits) -> Budget {
     Budget { max_keys: limits.max_keys, max_bytes: limits.max_bytes, guaranteed_bytes: limits.guaranteed_bytes }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::store::StoreConfig;
+
+    fn account(id: &str) -> Arc<Account> {
+        let limits = Limits { guaranteed_bytes: 7, max_keys: Some(3), ..Limits::default() };
+        Arc::new(Account { id: AccountId::new(id).unwrap(), limits })
+    }
+
+    #[test]
+    fn an_account_that_is_removed_keeps_its_limits_and_loses_its_guarantee() {
+        let store = Arc::new(Store::new(StoreConfig { capacity_bytes: 1 << 20, shards: 1, replica: 0 }));
+        let accounted = Accounted::new(store);
+        let (stays, goes) = (account("stays"), account("goes"));
+        accounted.apply(&[stays.clone(), goes.clone()]);
+        accounted.retire_others(std::slice::from_ref(&stays));
+        let budget = |account: &Account| accounted.states.read()[&account.id].tenant.budget();
+        assert_eq!((budget(&stays).guaranteed_bytes, budget(&goes).guaranteed_bytes), (7, 0));
+        assert_eq!(budget(&goes).max_keys, Some(3));
+        accounted.apply(&[goes.clone()]);
+        assert_eq!(budget(&goes).guaranteed_bytes, 7);
+    }
 }
