@@ -76,7 +76,8 @@ pub fn channel() -> (Trigger, Watch) {
 }
 
 impl Trigger {
-    /// Starts the end without waiting for it. A second call may bring the deadline forward, never put it off.
+    /// Starts the end without waiting for it, nor forcing it: [`Trigger::drain`] does. A second call may bring the
+    /// deadline forward, never put it off.
     pub fn start(&self, within: Duration) {
         let asked = Instant::now() + within;
         self.phase.send_if_modified(|phase| match *phase {

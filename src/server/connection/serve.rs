@@ -15,7 +15,7 @@ use crate::server::accept::{Ended, WireConfig, WireStats};
 use crate::server::drain::{self, Phase};
 
 /// hyper gives up a connection whose PING stays unanswered for this long. Ours is the judgement (`watchdog`), so: never.
-const NEVER: Duration = Duration::from_hours(24);
+const NEVER: Duration = Duration::from_secs(24 * 3600);
 
 /// hyper asks for a service by shared reference; ours are cloned for each request, as tower's are.
 struct Shared<S>(S);
@@ -57,8 +57,8 @@ pub(super) async fn serve<M: Make>(
                 seen_phase = phase;
                 match phase {
                     Phase::Running => {}
-                    Phase::Draining { deadline } => {
-                        watchdog.draining(deadline);
+                    Phase::Draining { .. } => {
+                        watchdog.draining();
                         connection.as_mut().graceful_shutdown();
                     }
                     Phase::Forced => return Ended::Drained,

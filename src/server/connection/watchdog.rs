@@ -18,8 +18,10 @@ pub(super) struct Watchdog {
     header_timeout: Duration,
     age_grace: Duration,
     old_at: Instant,
-    /// After a GOAWAY: when what is left is cut, and why.
-    cut: Option<(Instant, Ended)>,
+    /// A GOAWAY has been sent.
+    is_leaving: bool,
+    /// After a GOAWAY for age or idleness: when what is left is cut.
+    cut: Option<Instant>,
 }
 
 /// What is known of a connection.
@@ -62,14 +64,14 @@ impl Watchdog {
             header_timeout: config.header_timeout,
             age_grace: config.connection_age_grace,
             old_at: began + config.connection_age.mul_f64(spread),
+            is_leaving: false,
             cut: None,
         }
     }
 
-    /// A drain has begun: GOAWAY has been sent, and the rest is cut at `deadline`.
-    pub(super) fn draining(&mut self, deadline: Instant) {
-        let cut = self.cut.filter(|(at, _)| *at <= deadline);
-        self.cut = cut.or(Some((deadline, Ended::Drained)));
+    /// A drain has begun, and GOAWAY has been sent. The drain's owner cuts what is left, not this.
+    pub(super) fn draining(&mut self) {
+        self.is_leaving = true;
     }
 
     /// Judges; after [`Verdict::GoAway`] it expects that one was sent.
@@ -81,22 +83,24 @@ impl Watchdog {
         ];
         let gone = gone.into_iter().filter_map(|(since, limit, ended)| Some((since? + limit, ended)));
         let mut next = seen.now + self.shortest();
-        for (at, ended) in gone.chain(self.cut) {
+        for (at, ended) in gone.chain(self.cut.map(|at| (at, Ended::Grace))) {
             if at <= seen.now {
                 return Verdict::Cut(ended);
             }
             next = next.min(at);
         }
-        if self.cut.is_some() {
+        if self.is_leaving {
             return Verdict::Wait(next);
         }
         if self.old_at <= seen.now {
-            self.cut = Some((seen.now + self.age_grace, Ended::Grace));
+            self.is_leaving = true;
+            self.cut = Some(seen.now + self.age_grace);
             return Verdict::GoAway(Cause::Age);
         }
         let idle_at = seen.idle_since.map(|since| since + self.idle_timeout);
         if idle_at.is_some_and(|at| at <= seen.now) {
-            self.cut = Some((seen.now + IDLE_GRACE, Ended::Grace));
+            self.is_leaving = true;
+            self.cut = Some(seen.now + IDLE_GRACE);
             return Verdict::GoAway(Cause::Idleness);
         }
         Verdict::Wait(next.min(self.old_at).min(idle_at.unwrap_or(self.old_at)))
@@ -187,11 +191,11 @@ mod tests {
     }
 
     #[test]
-    fn a_drain_cuts_at_its_deadline_unless_something_else_does_before() {
+    fn while_draining_neither_age_nor_idleness_says_goaway_again() {
         let began = Instant::now();
         let mut watchdog = Watchdog::new(&config(), began, 0.5);
-        watchdog.draining(began + SECOND * 20);
-        assert!(matches!(watchdog.judge(&healthy(began + SECOND * 19)), Verdict::Wait(_)));
-        assert_eq!(watchdog.judge(&healthy(began + SECOND * 20)), Verdict::Cut(Ended::Drained));
+        watchdog.draining();
+        let old = Seen { idle_since: Some(began), ..healthy(began + SECOND * 2000) };
+        assert!(matches!(watchdog.judge(&old), Verdict::Wait(_)));
     }
 }
