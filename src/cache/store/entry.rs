@@ -254,6 +254,7 @@ impl Meta {
         (self.0 >> 37) as usize & 0x1FFF
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "two bits of it are kept")]
     pub(super) fn frequency(self) -> u8 {
         (self.0 >> 50) as u8 & 3
     }
@@ -337,6 +338,7 @@ pub(super) struct Links {
 }
 
 /// Which of an entry's two pairs of links.
+#[expect(clippy::cast_possible_wrap, reason = "words of an entry's head are counted in ones")]
 #[derive(Clone, Copy)]
 pub(super) enum Chain {
     Queue = LINKS_WORD as isize,

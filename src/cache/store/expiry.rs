@@ -42,7 +42,7 @@ impl Wheel {
     pub(super) fn insert(&mut self, slab: &mut Slab, at: ChunkRef) {
         let when = entry::expiry(slab, at).max(self.time);
         let differs = when ^ self.time;
-        let level = if differs == 0 { 0 } else { (63 - differs.leading_zeros()) / BITS } as usize;
+        let level = if differs == 0 { 0 } else { differs.ilog2() / BITS } as usize;
         let slot = level * SLOTS + digit(when, level);
         let first = self.slots[slot];
         Links { prev: slot_link(slot), next: first }.write(slab, at, Chain::Timer);
@@ -140,6 +140,7 @@ fn shift(level: usize) -> u32 {
     level * BITS
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "only the lowest digit is kept")]
 fn digit(time: u64, level: usize) -> usize {
     (time >> shift(level)) as usize % SLOTS
 }

@@ -43,7 +43,7 @@ fn everything_is_accounted_for_after_threads_stored_evicted_expired_and_cleared(
             let space = &spaces[(random >> 40) as usize % 2];
             let name = format!("key-{}", (random >> 33) % 1500);
             let (name, now) = (key(&name), at(step / 10));
-            let ttl = (random % 3 == 0).then_some(random >> 58);
+            let ttl = random.is_multiple_of(3).then_some(random >> 58);
             match (random >> 50) % 10 {
                 0 => drop(store.delete(scope(space), name, None, now)),
                 1 => drop(store.touch(scope(space), name, ttl, TouchMode::Overwrite, now)),

@@ -138,7 +138,7 @@ fn a_scan_does_not_push_out_what_is_read() {
 fn a_large_value_that_is_evicted_stays_whole_for_who_reads_it() {
     let store = store_of(100_000, 1);
     let space = tenant(&store, "a");
-    put(&store, &space, "large", &[9; 50_000]).unwrap();
+    put(&store, &space, "large", &vec![9; 50_000]).unwrap();
     let value = store.read(&space, key("large"), at(0), |entry| entry.value()).unwrap();
     store.set_capacity(0, at(0));
     assert!(get(&store, &space, "large", at(0)).is_none());
