@@ -2,8 +2,7 @@
 //!
 //! Two maps of bounded size, one for known tokens and one for the rest, so that a flood of wrong tokens pushes out no right
 //! one. Each forgets roughly the least recently used: it keeps a young and an old generation, a hit moves an entry to the
-//! young one, and a young generation that is full becomes the old one (as in the 2-generation caches of Go's groupcache
-//! successors and of varnish). No list, no clock hand, no scan.
+//! young one, and a young generation that is full becomes the old one. No list, no clock hand, no scan.
 
 use std::collections::HashMap;
 use std::mem;

@@ -2,7 +2,7 @@
 //!
 //! A caller waits only if nothing usable is known of his token. Then he joins the question that is under way for it, or
 //! becomes the one whose deadline, trace and dry run the question carries; it goes on when he goes away. While the service
-//! cannot be asked, old answers serve for [`Policy::max_stale`], and it is tried again in the background, ever more rarely.
+//! cannot be asked, old answers serve for [`Policy::max_stale`], and it is tried again ever more rarely.
 //! It is believed at once when it says that a token is unknown.
 //!
 //! What an attacker with wrong tokens can do: have each asked once per [`Policy::negative_ttl`], at most [`MAX_QUESTIONS`]
@@ -114,7 +114,7 @@ pub const MAX_QUESTIONS: usize = 256;
 /// Questions under way, on top of these, to renew answers.
 pub const MAX_RENEWALS: usize = 64;
 
-/// Tokens of each kind (known, other) that are remembered: some 10 MiB.
+/// Tokens of each kind (known, other) that are remembered: some 12 MiB when both are full.
 pub const DEFAULT_MAX_TOKENS: usize = 32_768;
 
 /// The longest time for one question.
