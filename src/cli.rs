@@ -83,11 +83,4 @@ impl Command {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Larder::command().debug_assert();
-    }
-}
+mod tests;
