@@ -25,6 +25,9 @@ pub const RPC_ERROR: &str = "rpc-error";
 /// The longest deadline that is kept apart from none: a year. Keeps additions to a clock from overflowing.
 pub const MAX_TIMEOUT: Duration = Duration::from_hours(365 * 24);
 
+/// Made once: a name given as text is parsed at every look-up, and this one is looked up on every call.
+static TIMEOUT: HeaderName = HeaderName::from_static(GRPC_TIMEOUT);
+
 /// Digits of a `grpc-timeout`, by the gRPC HTTP/2 protocol.
 const MAX_TIMEOUT_DIGITS: usize = 8;
 
@@ -42,7 +45,7 @@ pub struct Trace {
 /// # Errors
 /// [`Failure::TokenMissing`] when the metadata holds something else, [`Failure::TokenUnknown`] when no token is that long.
 pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
-    let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
+    let Some(value) = headers.get(http::header::AUTHORIZATION) else { return Ok(None) };
     let text = value.to_str().map_err(|_| Failure::TokenUnknown)?;
     let (scheme, token) = text.split_once(' ').ok_or(Failure::TokenMissing)?;
     let token = token.trim_matches(' ');
@@ -60,7 +63,7 @@ pub fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Failure> {
 /// # Errors
 /// [`Failure::Metadata`] when it is not 1 to 8 digits and one of the units H, M, S, m, u, n.
 pub fn timeout(headers: &HeaderMap) -> Result<Option<Duration>, Failure> {
-    let Some(value) = headers.get(GRPC_TIMEOUT) else { return Ok(None) };
+    let Some(value) = headers.get(&TIMEOUT) else { return Ok(None) };
     let malformed = Failure::metadata(GRPC_TIMEOUT, "give 1 to 8 digits and a unit: H, M, S, m, u or n");
     parse_timeout(value.as_bytes()).map(Some).ok_or(malformed)
 }

@@ -14,7 +14,7 @@ use super::wall::Connection;
 use super::wall::registry::Principal;
 use crate::cache::store::{Mode, Scope};
 use crate::rpc::failure::Failure;
-use crate::rpc::metadata::{TRACEPARENT, Trace};
+use crate::rpc::metadata::Trace;
 
 /// A call in progress.
 #[derive(Debug)]
@@ -64,9 +64,7 @@ impl Call {
     }
 
     pub(super) fn read_trace(&mut self, headers: &HeaderMap) {
-        if headers.contains_key(TRACEPARENT) {
-            self.trace = Some(Box::new(Trace::of(headers)));
-        }
+        self.trace = Some(Box::new(Trace::of(headers)));
     }
 
     /// The caller's trace context; empty without one.

@@ -221,7 +221,10 @@ impl Connection {
     fn check(&self, call: &mut Call, path: &str, headers: &HeaderMap) -> Result<Admission, Failure> {
         let wall = &*self.wall;
         let traits = call.method.traits();
-        check_size(headers, wall.config.max_metadata_bytes)?;
+        let seen = Seen::of(headers);
+        if seen.bytes > wall.config.max_metadata_bytes {
+            return Err(Failure::MetadataTooLarge { limit: wall.config.max_metadata_bytes });
+        }
         if traits.access != Access::Probe {
             if wall.health.is_starting() {
                 return Err(Failure::Starting);
@@ -237,8 +240,12 @@ impl Connection {
             return Err(Failure::UnknownMethod(path.chars().take(MAX_PATH_CHARS).collect()));
         }
         call.deadline = deadline(headers, traits.kind, call.started, wall.config.max_unary_time)?;
-        call.dry_run = metadata::dry_run(headers)?;
-        call.read_trace(headers);
+        if seen.dry_run {
+            call.dry_run = metadata::dry_run(headers)?;
+        }
+        if seen.trace {
+            call.read_trace(headers);
+        }
         match traits.access {
             Access::Open | Access::Probe => Ok(Admission::In),
             Access::Read | Access::Write => self.authenticate(call, headers),
@@ -263,10 +270,25 @@ impl Connection {
 /// Characters of an unknown path that the answer repeats.
 const MAX_PATH_CHARS: usize = 200;
 
-fn check_size(headers: &HeaderMap, limit: usize) -> Result<(), Failure> {
-    let size: usize =
-        headers.iter().map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD_BYTES).sum();
-    if size > limit { Err(Failure::MetadataTooLarge { limit }) } else { Ok(()) }
+/// What one look over all metadata tells: most calls have no dry run and no trace, so nobody need search for them.
+#[derive(Default)]
+struct Seen {
+    bytes: usize,
+    dry_run: bool,
+    trace: bool,
+}
+
+impl Seen {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for (name, value) in headers {
+            let name = name.as_str();
+            seen.bytes += name.len() + value.len() + FIELD_OVERHEAD_BYTES;
+            seen.dry_run |= name == metadata::DRY_RUN;
+            seen.trace |= name == metadata::TRACEPARENT;
+        }
+        seen
+    }
 }
 
 /// When a call must have ended.

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio_stream::Stream as _;
@@ -14,6 +14,9 @@ use tonic::{Code, Status};
 use super::PREFIX_BYTES;
 use crate::rpc::failure::Failure;
 use crate::rpc::metadata::GRPC_ENCODING;
+
+/// Made once: a name given as text is parsed at every look-up.
+static ENCODING: HeaderName = HeaderName::from_static(GRPC_ENCODING);
 
 /// The messages of a request, in order.
 pub struct Messages<B = Incoming> {
@@ -50,7 +53,7 @@ where
     /// # Errors
     /// [`Failure::Encoding`] when they are compressed in a way that Larder does not know.
     pub fn new(headers: &HeaderMap, body: B, limit: usize) -> Result<Self, Failure> {
-        let encoding = match headers.get(GRPC_ENCODING).map(http::HeaderValue::as_bytes) {
+        let encoding = match headers.get(&ENCODING).map(http::HeaderValue::as_bytes) {
             None | Some(b"identity") => None,
             Some(b"gzip") => Some(CompressionEncoding::Gzip),
             Some(b"zstd") => Some(CompressionEncoding::Zstd),
