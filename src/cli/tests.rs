@@ -40,14 +40,15 @@ fn page() -> String {
         let usage = usage.trim().trim_start_matches("larder ");
         let about = command.get_long_about().or(command.get_about()).unwrap();
         write!(page, "\n## larder {}\n\n`larder {usage}`\n\n{about}\n", command.get_name()).unwrap();
-        table(
-            &mut page,
-            command.get_arguments().filter(|argument| !is_shared(argument) && argument.get_id() != "help"),
-        );
+        let own: Vec<_> =
+            command.get_arguments().filter(|argument| !is_shared(argument) && argument.get_id() != "help").collect();
+        table(&mut page, &own);
         connection.get_or_insert_with(|| command.clone());
     }
     write!(page, "\n## Connection\n\nOf every command above.\n").unwrap();
-    table(&mut page, connection.unwrap().get_arguments().filter(|argument| is_shared(argument)));
+    let connection = connection.unwrap();
+    let shared: Vec<_> = connection.get_arguments().filter(|argument| is_shared(argument)).collect();
+    table(&mut page, &shared);
     page
 }
 
@@ -55,7 +56,7 @@ fn is_shared(argument: &clap::Arg) -> bool {
     argument.get_help_heading() == Some(SHARED)
 }
 
-fn table<'a>(page: &mut String, arguments: impl Iterator<Item = &'a clap::Arg>) {
+fn table(page: &mut String, arguments: &[&clap::Arg]) {
     let mut rows = String::new();
     for argument in arguments {
         let flag = match (argument.get_long(), argument.get_short()) {
