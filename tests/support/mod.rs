@@ -129,6 +129,7 @@ impl Builder {
         let wall = stack.wall().clone();
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let handle = Wire::start(&workers, listener, self.wire, None, stack, watch).unwrap();
+        wall.metrics.attach(Arc::clone(handle.stats()), None);
         TestServer { address: handle.address(), wall, health, trigger, embedded, manual, workers }
     }
 }
