@@ -217,7 +217,7 @@ mod tests {
         let budget = |account: &Account| accounted.states.read()[&account.id].tenant.budget();
         assert_eq!((budget(&stays).guaranteed_bytes, budget(&goes).guaranteed_bytes), (7, 0));
         assert_eq!(budget(&goes).max_keys, Some(3));
-        accounted.apply(&[goes.clone()]);
+        accounted.apply(std::slice::from_ref(&goes));
         assert_eq!(budget(&goes).guaranteed_bytes, 7);
     }
 }
