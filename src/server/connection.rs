@@ -163,3 +163,24 @@ fn prepare(socket: std::net::TcpStream, config: &WireConfig) -> io::Result<TcpSt
     options.set_tcp_user_timeout(Some(config.dead_path_timeout))?;
     TcpStream::from_std(socket)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_kernel_is_told_to_watch_for_a_dead_path() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let config = WireConfig::default();
+        let socket = prepare(listener.accept().unwrap().0, &config).unwrap();
+        let options = SockRef::from(&socket);
+        assert!(options.keepalive().unwrap());
+        assert_eq!(options.tcp_user_timeout().unwrap(), Some(config.dead_path_timeout));
+        // The first probe and the next leave time within the timeout.
+        let (first, next) = (options.tcp_keepalive_time().unwrap(), options.tcp_keepalive_interval().unwrap());
+        assert!(first + next < config.dead_path_timeout, "{first:?} {next:?}");
+        assert!(socket.nodelay().unwrap());
+    }
+}

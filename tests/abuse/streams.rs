@@ -233,3 +233,25 @@ async fn an_oversized_header_list_is_refused_and_the_connection_lives() {
     assert!(matches!(refused, Ok(431) | Err(_)), "{refused:?}");
     assert_eq!(client.echo(Bytes::from_static(b"hello")).await.unwrap(), "hello");
 }
+
+#[tokio::test]
+async fn a_client_that_takes_its_time_with_an_answer_is_not_cut_while_it_answers_pings() {
+    let config = WireConfig {
+        keepalive_interval: Duration::from_millis(100),
+        silence_timeout: Duration::from_millis(400),
+        stall_timeout: Duration::from_millis(300),
+        ..WireConfig::default()
+    };
+    let server = Server::start(config);
+    let client = server.client().await;
+    let (response, _) = client.requests.clone().send_request(post("/big"), true).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    // Its window is full meanwhile: nothing is sent but PINGs.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut read = 0;
+    while read < crate::harness::BIG {
+        let chunk = timeout(PATIENCE, body.data()).await.unwrap().unwrap().unwrap();
+        read += chunk.len();
+        body.flow_control().release_capacity(chunk.len()).unwrap();
+    }
+}
