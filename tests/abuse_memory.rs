@@ -111,6 +111,14 @@ impl Drop for Replica {
     }
 }
 
+/// What an HTTP/2 client says first: the preface and empty SETTINGS.
+const BEGIN: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// The head of a frame (RFC 9113 §4.1).
+fn head(length: u8, kind: u8, flags: u8, stream: u32) -> Vec<u8> {
+    [&[0, 0, length, kind, flags][..], &stream.to_be_bytes()].concat()
+}
+
 /// A client that does what clients do.
 struct Good(CacheClient<Channel>);
 
@@ -271,11 +279,8 @@ async fn floods_of_resets_and_of_malformed_streams_are_ended_and_give_everything
     let replica = Replica::start(&[]).await;
     let mut good = replica.good_client().await;
     let before = replica.taken();
-    let head = |length: u8, kind: u8, flags: u8, stream: u32| {
-        [&[0, 0, length, kind, flags][..], &stream.to_be_bytes()].concat()
-    };
     for is_reset in [true, false].repeat(5) {
-        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+        let mut bytes = BEGIN.to_vec();
         for stream in (1..20_000).step_by(2) {
             if is_reset {
                 bytes.extend([&head(6, 1, 5, stream), b"\x83\x86\x84\x01\x01l".as_slice()].concat());
@@ -311,4 +316,47 @@ async fn a_terminated_replica_ends_in_time_with_silent_and_stuck_clients_present
     })
     .await;
     assert!(exit.unwrap().success(), "{exit:?}");
+}
+
+#[tokio::test]
+async fn floods_of_pings_settings_and_empty_data_take_no_memory_and_harm_nobody() {
+    let replica = Replica::start(&[]).await;
+    let mut good = replica.good_client().await;
+    let before = replica.taken();
+    let ping = [head(8, 6, 0, 0), vec![1; 8]].concat();
+    let settings = head(0, 4, 0, 0);
+    let empty = head(0, 0, 0, 1);
+    let request = [head(6, 1, 4, 1), b"\x83\x86\x84\x01\x01l".to_vec()].concat();
+    for reads in [true, false] {
+        let mut floods = Vec::new();
+        for (first, frame) in [(&[][..], &ping), (&[], &settings), (&request, &empty)] {
+            let (mut reader, mut writer) = replica.socket().await.into_split();
+            let bytes = [BEGIN, first].concat();
+            let frames = frame.repeat(1000);
+            floods.push(tokio::spawn(async move {
+                writer.write_all(&bytes).await?;
+                for _ in 0..500 {
+                    writer.write_all(&frames).await?;
+                }
+                Ok::<_, std::io::Error>(writer)
+            }));
+            floods.push(tokio::spawn(async move {
+                if reads {
+                    // A reset is an end too.
+                    let _ = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await;
+                }
+                std::future::pending().await
+            }));
+        }
+        for _ in 0..20 {
+            good.is_served().await;
+            let meanwhile = replica.taken();
+            assert!(meanwhile.kb <= before.kb + 20 * 1024, "{before:?} before, {meanwhile:?} meanwhile");
+        }
+        for flood in floods {
+            flood.abort();
+        }
+        replica.gives_back(before).await;
+    }
+    good.is_served().await;
 }
