@@ -147,7 +147,7 @@ impl Store {
         shard::hashes_of(&self.hasher, space, key.as_bytes())
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "as many bits are left as count the shards")]
+    #[expect(clippy::cast_possible_truncation, reason = "10 bits")]
     fn shard_of(&self, route: u64) -> usize {
         route.checked_shr(64 - self.shard_bits).unwrap_or(0) as usize
     }

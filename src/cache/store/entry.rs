@@ -19,7 +19,7 @@ use super::slab::{Chunk, ChunkRef, Slab};
 use crate::cache::version::{Now, Version};
 
 /// Bytes an entry is charged for its share of what is not its own: the index (a reference and a tag at a load of 44 to 88 %),
-/// eviction's memory of two fingerprints, and what of the last pages is not filled.
+/// eviction's memory of one or two fingerprints, and what of the last pages is not filled.
 const SHARED_BYTES: usize = 16;
 
 /// Bytes of a chunk up to which the value lies in it. A larger value is an allocation of its own: read by reference count,
@@ -245,16 +245,18 @@ impl Meta {
         self.0 as u32 & (MAX_TENANTS - 1)
     }
 
+    #[expect(clippy::cast_possible_truncation, reason = "13 bits")]
     pub(super) fn key_len(self) -> usize {
-        (self.0 >> 24) as usize & 0x1FFF
+        usize::from((self.0 >> 24) as u16 & 0x1FFF)
     }
 
     /// Of an inline value.
+    #[expect(clippy::cast_possible_truncation, reason = "13 bits")]
     pub(super) fn value_len(self) -> usize {
-        (self.0 >> 37) as usize & 0x1FFF
+        usize::from((self.0 >> 37) as u16 & 0x1FFF)
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "two bits of it are kept")]
+    #[expect(clippy::cast_possible_truncation, reason = "2 bits")]
     pub(super) fn frequency(self) -> u8 {
         (self.0 >> 50) as u8 & 3
     }
@@ -338,21 +340,29 @@ pub(super) struct Links {
 }
 
 /// Which of an entry's two pairs of links.
-#[expect(clippy::cast_possible_wrap, reason = "words of an entry's head are counted in ones")]
 #[derive(Clone, Copy)]
 pub(super) enum Chain {
-    Queue = LINKS_WORD as isize,
-    Timer = TIMER_WORD as isize,
+    Queue,
+    Timer,
+}
+
+impl Chain {
+    fn word(self) -> usize {
+        match self {
+            Self::Queue => LINKS_WORD,
+            Self::Timer => TIMER_WORD,
+        }
+    }
 }
 
 impl Links {
     #[expect(clippy::cast_possible_truncation, reason = "each half of the word is a link")]
     pub(super) fn read(slab: &Slab, at: ChunkRef, chain: Chain) -> Self {
-        let word = slab.word(at, chain as usize);
+        let word = slab.word(at, chain.word());
         Self { prev: ChunkRef::from_raw(word as u32), next: ChunkRef::from_raw((word >> 32) as u32) }
     }
 
     pub(super) fn write(self, slab: &mut Slab, at: ChunkRef, chain: Chain) {
-        slab.set_word(at, chain as usize, u64::from(self.prev.raw()) | u64::from(self.next.raw()) << 32);
+        slab.set_word(at, chain.word(), u64::from(self.prev.raw()) | u64::from(self.next.raw()) << 32);
     }
 }

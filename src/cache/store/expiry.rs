@@ -140,7 +140,7 @@ fn shift(level: usize) -> u32 {
     level * BITS
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "only the lowest digit is kept")]
+#[expect(clippy::cast_possible_truncation, reason = "6 bits")]
 fn digit(time: u64, level: usize) -> usize {
-    (time >> shift(level)) as usize % SLOTS
+    usize::from((time >> shift(level)) as u8) % SLOTS
 }

@@ -106,7 +106,7 @@ impl Index {
         self.directory.len()
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "as many bits are left as the directory has")]
+    #[expect(clippy::cast_possible_truncation, reason = "less than 48 bits, of which a directory has few")]
     fn slot(&self, route: u64) -> usize {
         let rest = route << self.shard_bits;
         rest.checked_shr(64 - self.bits).unwrap_or(0) as usize

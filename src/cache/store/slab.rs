@@ -275,14 +275,12 @@ fn copy_within(pages: &mut [Page], mut from: usize, mut to: usize, mut length: u
 }
 
 /// The smallest class whose chunks hold `size` bytes.
-#[expect(clippy::match_overlapping_arm, reason = "each arm begins where the one before it ends")]
 fn class_of(size: usize) -> usize {
     debug_assert!(size <= MAX_CHUNK_BYTES);
-    match size {
-        ..=MIN_CHUNK_BYTES => 0,
-        ..=1024 => (size - MIN_CHUNK_BYTES).div_ceil(8),
-        ..=2048 => 125 + (size - 1024).div_ceil(16),
-        ..=4096 => 189 + (size - 2048).div_ceil(64),
+    match size.max(MIN_CHUNK_BYTES) {
+        size @ ..=1024 => (size - MIN_CHUNK_BYTES).div_ceil(8),
+        size @ ..=2048 => 125 + (size - 1024).div_ceil(16),
+        size @ ..=4096 => 189 + (size - 2048).div_ceil(64),
         _ => 222,
     }
 }

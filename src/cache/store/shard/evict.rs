@@ -6,7 +6,7 @@
 //! read only counts: it moves nothing.
 //!
 //! The shares are measured (`benches/README.md`, ADR 2). Ours differs from the paper: 5 % instead of 10 % for the small
-//! queue, one read promotes instead of two, and the memory is of twice as many entries, which follows a shifting working set.
+//! queue, one read promotes instead of two, and the memory is of one to two times as many entries as there are, which follows a shifting working set.
 
 use super::{Garbage, Shard};
 use crate::cache::quota::Tenant;
