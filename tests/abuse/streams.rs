@@ -255,3 +255,19 @@ async fn a_client_that_takes_its_time_with_an_answer_is_not_cut_while_it_answers
         body.flow_control().release_capacity(chunk.len()).unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_goaway_reaches_a_client_that_goes_on_sending() {
+    let server = Server::start(WireConfig::default());
+    let mut socket = raw(&server).await;
+    // A header name in upper case: h2 says GOAWAY at the first, and the others are never read by it.
+    let malformed = [REQUEST, b"\0\x01A\x01b"].concat();
+    for stream in 0..3_000_u32 {
+        socket.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 2 * stream + 1, &malformed)).await.unwrap();
+    }
+    let mut sent = Vec::new();
+    // No reset: the end is a plain close, and everything before it is read.
+    timeout(PATIENCE, socket.read_to_end(&mut sent)).await.unwrap().expect("a close without a reset");
+    assert_eq!(goaway(&sent), Some(Reason::PROTOCOL_ERROR.into()));
+    socket.write_all(b"still talking").await.expect("the server has not reset the connection");
+}

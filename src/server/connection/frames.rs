@@ -1,15 +1,20 @@
 //! Where frames begin and end (RFC 9113 §4.1), and nothing else of HTTP/2: enough to see a client that sends a header
 //! block a byte at a time, which h2 buffers without a deadline. DATA may be as slow as it likes; calls have deadlines.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 
 use super::activity::Activity;
 
+/// How long a closed connection waits for the client's own close.
+const LINGER: Duration = Duration::from_secs(1);
 /// Bytes before each frame's payload.
 const HEAD_BYTES: usize = 9;
 const DATA: u8 = 0;
@@ -30,13 +35,16 @@ struct Frames {
     in_block: bool,
 }
 
-/// The plain text of a connection: gives back the preface that was read already, then follows the frames.
+/// The plain text of a connection: gives back the preface that was read already, then follows the frames; closes
+/// without a reset.
 #[derive(Debug)]
 pub(super) struct Framed<T> {
     inner: T,
     preface: &'static [u8],
     frames: Frames,
     activity: Arc<Activity>,
+    /// Set once the sending side is closed.
+    lingering: Option<Pin<Box<Sleep>>>,
 }
 
 impl Frames {
@@ -81,7 +89,7 @@ impl Frames {
 
 impl<T> Framed<T> {
     pub(super) fn new(inner: T, preface: &'static [u8], activity: Arc<Activity>) -> Self {
-        Self { inner, preface, frames: Frames::default(), activity }
+        Self { inner, preface, frames: Frames::default(), activity, lingering: None }
     }
 }
 
@@ -107,7 +115,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Framed<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Framed<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Framed<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
@@ -128,8 +136,26 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Framed<T> {
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
+    /// Says that nothing more comes, then reads and forgets what the client goes on sending until it closes too, for
+    /// [`LINGER`] at most. A socket that is closed with unread bytes is reset, and a reset may reach the client before it has
+    /// read the last answers and the GOAWAY.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        if self.lingering.is_none() {
+            ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
+            self.lingering = Some(Box::pin(sleep(LINGER)));
+        }
+        let mut forgotten = [0; 4096];
+        loop {
+            if self.lingering.as_mut().is_some_and(|lingering| lingering.as_mut().poll(cx).is_ready()) {
+                return Poll::Ready(Ok(()));
+            }
+            let mut buf = ReadBuf::new(&mut forgotten);
+            match ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buf)) {
+                Ok(()) if !buf.filled().is_empty() => {}
+                // Closed or reset by the client: either way it is gone.
+                Ok(()) | Err(_) => return Poll::Ready(Ok(())),
+            }
+        }
     }
 }
 
