@@ -94,11 +94,10 @@ def test_a_stock_client_sees_the_deadline_of_an_idle_pipeline(cache, seconds):
     assert seconds * 0.9 <= watch.seconds <= seconds + LATE
 
 
-@pytest.mark.parametrize("timeout", ["0m", "1n"])
-def test_a_deadline_that_is_over_already_changes_nothing(replica, cache, prefix, timeout):
+def test_a_deadline_that_is_over_already_changes_nothing(replica, cache, prefix):
     request = cache_pb2.StoreRequest(key=prefix, val=b"v").SerializeToString()
     with Raw(replica.target) as raw:
-        id = raw.call("/larder.v1.Cache/Store", frame(request), authorization=f"Bearer {ALICE}", grpc_timeout=timeout)
+        id = raw.call("/larder.v1.Cache/Store", frame(request), authorization=f"Bearer {ALICE}", grpc_timeout="0m")
         assert raw.finish(id).status == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
     missing = cache.Get.future(cache_pb2.GetRequest(key=prefix), metadata=bearer(ALICE)).exception()
     assert missing.code() == grpc.StatusCode.NOT_FOUND
