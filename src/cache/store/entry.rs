@@ -310,6 +310,13 @@ impl Meta {
     }
 }
 
+/// Reads the cache lines in which an entry's head and most keys lie.
+pub(super) fn warm(slab: &Slab, at: ChunkRef) -> u64 {
+    let chunk = slab.chunk(at);
+    let last_word = (Slab::size(at) / 8 - 1).min(7);
+    chunk.word(META_WORD) ^ chunk.word(last_word)
+}
+
 /// Where the value of an outside entry is; the entry must have been written before.
 pub(super) fn outside_index(slab: &Slab, at: ChunkRef) -> u32 {
     Meta::read(slab, at).outside_index(slab.chunk(at))

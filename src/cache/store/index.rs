@@ -57,9 +57,16 @@ impl Index {
         table.find(hashes.keyed, |&raw| is_it(ChunkRef::from_raw(raw))).map(|&raw| ChunkRef::from_raw(raw))
     }
 
-    /// Adds a chunk that is not in it. `hashes_of` is asked for those of other chunks when a bucket grows or splits.
-    pub(super) fn insert(&mut self, at: ChunkRef, hashes: Hashes, hashes_of: impl Fn(ChunkRef) -> Hashes) {
-        while self.is_full(hashes.route) && self.split(hashes.route, &hashes_of) {}
+    /// Adds a chunk that is not in it. `hashes_of` is asked for those of other chunks when a bucket grows or splits; `warm`
+    /// reads anything from a chunk.
+    pub(super) fn insert(
+        &mut self,
+        at: ChunkRef,
+        hashes: Hashes,
+        hashes_of: impl Fn(ChunkRef) -> Hashes,
+        warm: impl Fn(ChunkRef) -> u64,
+    ) {
+        while self.is_full(hashes.route) && self.split(hashes.route, &hashes_of, &warm) {}
         let bucket = self.bucket(hashes.route);
         let keyed = |raw: &u32| hashes_of(ChunkRef::from_raw(*raw)).keyed;
         self.buckets[bucket].table.insert_unique(hashes.keyed, at.raw(), keyed);
@@ -121,7 +128,7 @@ impl Index {
     }
 
     /// Splits the bucket of a route hash; `false` if it may not.
-    fn split(&mut self, route: u64, hashes_of: &impl Fn(ChunkRef) -> Hashes) -> bool {
+    fn split(&mut self, route: u64, hashes_of: &impl Fn(ChunkRef) -> Hashes, warm: &impl Fn(ChunkRef) -> u64) -> bool {
         let old = self.bucket(route);
         let bits = self.buckets[old].bits;
         if bits == self.bits && !self.double() {
@@ -130,7 +137,12 @@ impl Index {
         let bit = 63 - self.shard_bits - bits;
         let new = self.buckets.len();
         let entries = std::mem::take(&mut self.buckets[old].table);
-        let mut halves = [HashTable::with_capacity(entries.len() / 2), HashTable::with_capacity(entries.len() / 2)];
+        // Reads from all entries first, in a loop so short that the processor waits for many of them at a time: they are
+        // cold, and hashing one after the other would wait for each.
+        std::hint::black_box(entries.iter().fold(0, |sum, &raw| sum ^ warm(ChunkRef::from_raw(raw))));
+        // Each half has room for what will come, so that no table grows, which would hash its entries again.
+        let half = || HashTable::with_capacity(MAX_BUCKET_ENTRIES);
+        let mut halves = [half(), half()];
         for raw in entries {
             let hashes = hashes_of(ChunkRef::from_raw(raw));
             let keyed = |raw: &u32| hashes_of(ChunkRef::from_raw(*raw)).keyed;

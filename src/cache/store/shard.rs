@@ -267,7 +267,8 @@ impl Shard {
             self.know(charged);
         }
         let Self { slab, outsides, tenants, hasher, index, .. } = self;
-        index.insert(at, hashes, |at| hashes_in(slab, outsides, tenants, hasher, at));
+        let warm = |at| entry::warm(slab, at);
+        index.insert(at, hashes, |at| hashes_in(slab, outsides, tenants, hasher, at), warm);
         let charge = self.charge(at);
         self.queues[queue as usize].push_front(&mut self.slab, at, charge);
         Some(at)

@@ -130,7 +130,7 @@ fn keys_that_were_chosen_to_share_a_bucket_neither_blow_up_the_directory_nor_get
     };
     let chunk = |number: u32| slab::ChunkRef::from_raw(number);
     for number in 0..20_000 {
-        index.insert(chunk(number), hashes(number), |at| hashes(at.raw()));
+        index.insert(chunk(number), hashes(number), |at| hashes(at.raw()), |_| 0);
     }
     assert!((0..20_000).all(|number| index.find(hashes(number), |at| at == chunk(number)).is_some()));
     assert!(index.directory_slots() <= 2048, "{}", index.directory_slots());
