@@ -106,16 +106,33 @@ impl Pipeline {
         let request: v1::PipelineRequest = service::decode(message)?;
         check_ids(&request.calls)?;
         self.read_at = Instant::now();
-        self.calls = request.calls.into_iter();
-        let Some(token) = &self.token else { return Ok(()) };
-        let connection = call.connection().clone();
-        if let Some(principal) = connection.principal(token.expose()) {
-            call.principal = Some(principal?);
-        } else {
-            let (asking, token) = (call.asking(), token.clone());
-            self.asking = Some(Box::pin(async move { connection.ask_principal(&asking, &token).await }));
+        if let Some(token) = &self.token {
+            let connection = call.connection().clone();
+            if let Some(principal) = connection.principal(token.expose()) {
+                call.principal = Some(principal?);
+            } else {
+                let (asking, token) = (call.asking(), token.clone());
+                self.asking = Some(Box::pin(async move { connection.ask_principal(&asking, &token).await }));
+            }
         }
+        // Last, so that calls of a caller who was refused are never there to be carried out.
+        self.calls = request.calls.into_iter();
         Ok(())
+    }
+
+    /// Waits for the accounts, if they are being asked; a refusal ends the stream once what was carried out is answered.
+    fn poll_asking(&mut self, call: &mut Call, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(asking) = &mut self.asking else { return Poll::Ready(()) };
+        let answer = ready!(asking.as_mut().poll(cx));
+        self.asking = None;
+        match answer {
+            Ok(principal) => call.principal = Some(principal),
+            Err(failure) => {
+                self.calls = Vec::new().into_iter();
+                self.end = Some(Err(failure));
+            }
+        }
+        Poll::Ready(())
     }
 
     /// Every call that was read has been answered: say so, and end.
@@ -165,13 +182,13 @@ impl Pipeline {
 impl Produce for Pipeline {
     fn poll_next(&mut self, call: &mut Call, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         loop {
-            if let Some(asking) = &mut self.asking {
-                let answer = ready!(asking.as_mut().poll(cx));
-                self.asking = None;
-                match answer {
-                    Ok(principal) => call.principal = Some(principal),
-                    Err(failure) => return Poll::Ready(Some(Err(failure))),
-                }
+            if self.poll_asking(call, cx).is_pending() {
+                // Answers to earlier calls do not wait for it.
+                return if self.results.is_empty() {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(Some(Ok(self.results.take())))
+                };
             }
             let principal = match call.principal() {
                 Ok(principal) => principal.clone(),
