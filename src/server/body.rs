@@ -36,11 +36,11 @@ enum Inner {
         _held: Option<Box<Call>>,
     },
     Stream(Box<Outgoing>),
-    /// A service of another crate; its streams end when the replica drains.
+    /// A service of another crate; its streams end at their deadline, or when the replica drains.
     Foreign {
         body: tonic::body::Body,
         method: Method,
-        ends: Pin<Box<dyn Future<Output = ()> + Send>>,
+        ends: Pin<Box<dyn Future<Output = Failure> + Send>>,
         ended: bool,
     },
 }
@@ -103,7 +103,11 @@ impl Body {
     }
 
     #[must_use]
-    pub fn foreign(body: tonic::body::Body, method: Method, ends: Pin<Box<dyn Future<Output = ()> + Send>>) -> Self {
+    pub fn foreign(
+        body: tonic::body::Body,
+        method: Method,
+        ends: Pin<Box<dyn Future<Output = Failure> + Send>>,
+    ) -> Self {
         Self(Inner::Foreign { body, method, ends, ended: false })
     }
 }
@@ -125,9 +129,9 @@ impl HttpBody for Body {
                 if let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) {
                     return Poll::Ready(frame);
                 }
-                ready!(ends.as_mut().poll(cx));
+                let why = ready!(ends.as_mut().poll(cx));
                 *ended = true;
-                Poll::Ready(Some(Ok(Frame::trailers(answer::trailers(*method, &Failure::Draining)))))
+                Poll::Ready(Some(Ok(Frame::trailers(answer::trailers(*method, &why)))))
             }
         }
     }

@@ -56,7 +56,7 @@ pub struct WallConfig {
     /// Bytes of one request message, after decompression.
     pub max_message_bytes: usize,
     /// How long a unary call may take that says nothing; also what a longer `grpc-timeout` of a unary call is cut to.
-    /// Streams have the deadline of their caller only.
+    /// Streams have the deadline of their caller only, but a request that is one message must be there within this time.
     pub max_unary_time: Duration,
     /// The longest time to live that any account may ask for, in milliseconds.
     pub max_ttl_ms: u64,

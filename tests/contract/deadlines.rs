@@ -7,7 +7,7 @@ use larder::server::method::Method;
 use tonic::{Code, Request};
 
 use crate::asking::{get, store};
-use crate::raw::{Raw, answer, frame};
+use crate::raw::{Raw, answer, frame, framed};
 use crate::support::{TOKEN, TestServer, eventually};
 
 #[tokio::test]
@@ -90,4 +90,32 @@ async fn a_call_that_its_caller_drops_is_counted_as_cancelled() {
         eventually("the call ends", || server.wall.metrics.calls(method, Code::Cancelled) == 1).await;
         assert_eq!(server.wall.metrics.in_progress(method), 0);
     }
+}
+
+#[tokio::test]
+async fn a_call_without_a_deadline_does_not_wait_for_its_message_for_ever() {
+    let server = TestServer::builder().wall(|wall| wall.max_unary_time = Duration::from_millis(40)).start();
+    let raw = Raw::connect(&server).await;
+    let bearer = format!("Bearer {TOKEN}");
+    for method in [
+        "larder.v1.Cache/Dump",
+        "larder.v1.Cache/BatchGet",
+        "rpc.Cache/Dump",
+        "grpc.health.v1.Health/Check",
+        "grpc.health.v1.Health/Watch",
+    ] {
+        let (response, _body) = raw.begin(method, &[("authorization", bearer.as_str())]).await;
+        let ended = tokio::time::timeout(Duration::from_secs(5), response).await;
+        let ended = ended.unwrap_or_else(|_| panic!("{method} waits")).unwrap();
+        assert_eq!(answer(ended).await.code(), Code::DeadlineExceeded, "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_of_health_ends_at_its_deadline() {
+    let server = TestServer::start();
+    let raw = Raw::connect(&server).await;
+    let watch = raw.call("grpc.health.v1.Health/Watch", &[("grpc-timeout", "50m")], framed(0, b""));
+    let ended = tokio::time::timeout(Duration::from_secs(5), watch).await.expect("the watch goes on");
+    assert_eq!(ended.code(), Code::DeadlineExceeded);
 }

@@ -81,22 +81,42 @@ pub(super) fn foreign(
     mut drain: drain::Watch,
 ) -> Slow {
     Box::pin(async move {
-        let response = if call.method == Method::Reflection {
-            reflection.call(request).await
-        } else {
-            Some(health.call(request).await.unwrap_or_else(|never| match never {}))
+        let respond = async {
+            if call.method == Method::Reflection {
+                reflection.call(request).await
+            } else {
+                Some(health.call(request).await.unwrap_or_else(|never| match never {}))
+            }
         };
-        let Some(response) = response else {
-            return answer::failure(call, &Failure::UnknownMethod(Method::Reflection.traits().name.to_owned()));
+        let response = match timeout_at(message_due(&call), respond).await {
+            Ok(Some(response)) => response,
+            Ok(None) => {
+                return answer::failure(call, &Failure::UnknownMethod(Method::Reflection.traits().name.to_owned()));
+            }
+            Err(_) => return answer::failure(call, &Failure::DeadlineExceeded),
         };
         let code = tonic::Status::from_header_map(response.headers()).map_or(tonic::Code::Ok, |status| status.code());
+        let (method, deadline) = (call.method, call.deadline);
         let ends = Box::pin(async move {
-            drain.started().await;
+            let drains = async { drop(drain.started().await) };
+            match deadline {
+                Some(at) => timeout_at(at, drains).await.map_or(Failure::DeadlineExceeded, |()| Failure::Draining),
+                None => {
+                    drains.await;
+                    Failure::Draining
+                }
+            }
         });
-        let method = call.method;
         call.finish(code);
         response.map(|body| Body::foreign(body, method, ends))
     })
+}
+
+/// Until when a request that is one message must be there. A stream's answers may take for ever, but a caller who never says
+/// what it wants must not keep a place among the calls in progress.
+fn message_due(call: &Call) -> Instant {
+    let due = Instant::now() + call.connection().wall.config.max_unary_time;
+    call.deadline.map_or(due, |deadline| deadline.min(due))
 }
 
 /// `None`: a pipeline, which keeps the messages.
@@ -113,7 +133,7 @@ async fn run(
     if call.method == Method::Pipeline {
         return Ok(None);
     }
-    let message = messages.single().await?;
+    let message = timeout_at(message_due(call), messages.single()).await.unwrap_or(Err(Failure::DeadlineExceeded))?;
     call.bytes_in = (message.len() + PREFIX_BYTES) as u64;
     if matches!(admission, Admission::InMessage) {
         return store_with_token(call, message).await.map(Outcome::Frame).map(Some);
