@@ -40,11 +40,12 @@ const POLL: Duration = Duration::from_micros(250);
 pub struct Larder {
     directory: TempDir,
     token: String,
+    program: String,
 }
 
 impl Larder {
     /// Writes the accounts file.
-    pub fn new() -> Result<Self, String> {
+    pub fn new(program: &str) -> Result<Self, String> {
         let directory = tempfile::tempdir().map_err(|error| error.to_string())?;
         let token = new_token().to_string();
         let id = AccountId::new("speed").map_err(|error| error.to_string())?;
@@ -59,13 +60,13 @@ impl Larder {
         };
         let text = serde_json::to_string(&File { accounts: vec![account] }).map_err(|error| error.to_string())?;
         fs::write(directory.path().join("accounts.json"), text).map_err(|error| error.to_string())?;
-        Ok(Self { directory, token })
+        Ok(Self { directory, token, program: program.to_owned() })
     }
 
     /// Starts a replica and waits until its health says SERVING; how long that took, from before the process was there.
     pub fn start(&self, threads: usize, pinning: Option<&Pinning>) -> Result<(Running, Duration), String> {
         let (listen, health, admin) = (free_address()?, free_address()?, free_address()?);
-        let mut command = Pinning::command(pinning, env!("CARGO_BIN_EXE_larder"));
+        let mut command = Pinning::command(pinning, &self.program);
         command.arg("serve").arg("--accounts").arg(self.directory.path().join("accounts.json"));
         for (flag, value) in [
             ("--listen", listen.to_string()),

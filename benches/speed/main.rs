@@ -65,7 +65,7 @@ fn run(options: &Options) -> Result<(), String> {
     }
     print_head(options, pinning.as_ref());
     let jobs = jobs(options)?;
-    let larder = Larder::new()?;
+    let larder = Larder::new(&options.larder)?;
     let running = start(options, &larder, pinning.as_ref())?;
     let cells = measure(options, &jobs, &running)?;
     for (job, rows) in &cells {

@@ -44,6 +44,9 @@ pub struct Options {
     /// Only these servers: larder, bare, default, redis, memcached.
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
+    /// Another build of larder than the one of this run.
+    #[arg(long, value_name = "PROGRAM", default_value = env!("CARGO_BIN_EXE_larder"), hide_default_value = true)]
+    pub larder: String,
     /// Leave it to the kernel who runs on which core.
     #[arg(long)]
     pub no_pin: bool,
