@@ -98,7 +98,9 @@ pub(super) fn foreign(
         let code = tonic::Status::from_header_map(response.headers()).map_or(tonic::Code::Ok, |status| status.code());
         let (method, deadline) = (call.method, call.deadline);
         let ends = Box::pin(async move {
-            let drains = async { drop(drain.started().await) };
+            let drains = async {
+                drain.started().await;
+            };
             match deadline {
                 Some(at) => timeout_at(at, drains).await.map_or(Failure::DeadlineExceeded, |()| Failure::Draining),
                 None => {
