@@ -30,7 +30,13 @@ struct Case {
 const CASES: [Case; 5] = [
     Case { name: "32 B + 16..=1,024 B at random", values: (16, 1024), ttl_ms: None, churn: 0, limited: true },
     Case { name: "32 B + 64 B", values: (64, 64), ttl_ms: None, churn: 0, limited: true },
-    Case { name: "the first, each overwritten three times", values: (16, 1024), ttl_ms: None, churn: 3, limited: true },
+    Case {
+        name: "the first, each overwritten three times",
+        values: (16, 1024),
+        ttl_ms: None,
+        churn: 3,
+        limited: false,
+    },
     Case { name: "the first, with a TTL", values: (16, 1024), ttl_ms: Some(3_600_000), churn: 0, limited: false },
     Case { name: "32 B + 16 B", values: (16, 16), ttl_ms: None, churn: 0, limited: false },
 ];

@@ -128,6 +128,10 @@ impl Slab {
         chunks.chunks += 1;
         let end = at.start() + at.size();
         while chunks.pages.len() * PAGE_BYTES < end {
+            if chunks.pages.len() == chunks.pages.capacity() {
+                // Not twice: there are thousands of these lists, and what they reserve is overhead.
+                chunks.pages.reserve_exact(chunks.pages.len() / 8 + 1);
+            }
             chunks.pages.push(self.spare.pop().unwrap_or_else(|| Box::new([0; PAGE_BYTES])));
         }
         Some(at)
@@ -147,8 +151,8 @@ impl Slab {
                 self.spare.push(page);
             }
         }
-        if class.pages.capacity() > 4 * needed + 16 {
-            class.pages.shrink_to(2 * needed);
+        if class.pages.capacity() > 2 * needed + 16 {
+            class.pages.shrink_to(needed + needed / 8);
         }
         (last != at).then_some(Moved { from: last, to: at })
     }
