@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
 const TOKEN: &str = "token-of-abuse";
-/// Who misbehaves is closed within this time (FAULTS F17), on a machine that has other things to do.
+/// Who misbehaves is closed within this time, on a machine that has other things to do.
 const CLOSED_WITHIN: Duration = Duration::from_secs(12);
 /// Memory and file descriptors are back within this time after that.
 const BACK_WITHIN: Duration = Duration::from_secs(15);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use paths::{Named, named_in};
 
-/// HOUSE's smell of a file that wants to be two.
+/// The smell of a file that wants to be two.
 const MAX_LINES: usize = 500;
 
 /// Which module lives on which floor.

@@ -127,7 +127,7 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
     tasks.spawn(housekeeping::expire(Arc::clone(&store), clock.clone()));
     tasks.spawn(housekeeping::apply_accounts(Arc::clone(&wall)));
     if config.memory.capacity.is_none() {
-        tasks.spawn(housekeeping::follow_capacity(store, clock));
+        tasks.spawn(housekeeping::follow_capacity(Kernel::default(), store, clock));
     }
     readiness.ready().await;
     health.set_serving();

@@ -43,11 +43,11 @@ pub(super) async fn apply_accounts(wall: Arc<Wall>) {
 }
 
 /// Follows the container's memory limit, for ever.
-pub(super) async fn follow_capacity(store: Arc<Store>, clock: Clock) {
+pub(super) async fn follow_capacity(kernel: Kernel, store: Arc<Store>, clock: Clock) {
     let mut ticks = ticks(CAPACITY_EVERY);
     loop {
         ticks.tick().await;
-        let Some(capacity) = Kernel::default().capacity() else { continue };
+        let Some(capacity) = kernel.capacity() else { continue };
         let before = store.stats().capacity_bytes;
         if before != capacity.bytes {
             tracing::info!(before, capacity_bytes = capacity.bytes, source = ?capacity.source, "the memory limit changed");
@@ -60,4 +60,32 @@ fn ticks(every: Duration) -> tokio::time::Interval {
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::store::StoreConfig;
+
+    const MIB: u64 = 1024 * 1024;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_capacity_follows_the_containers_limit_both_ways() {
+        let root = tempfile::tempdir().unwrap();
+        let limit = root.path().join("sys/fs/cgroup/memory.max");
+        std::fs::create_dir_all(limit.parent().unwrap()).unwrap();
+        let store = Arc::new(Store::new(StoreConfig { capacity_bytes: 16 * MIB, shards: 1, replica: 0 }));
+        let kernel = Kernel::below(root.path());
+        let follower = tokio::spawn(follow_capacity(kernel, Arc::clone(&store), Clock::start()));
+        for mib in [64, 256, 32] {
+            std::fs::write(&limit, format!("{}\n", mib * MIB)).unwrap();
+            // Time is paused: the runtime moves it to the follower's next look at once.
+            tokio::time::sleep(CAPACITY_EVERY * 2).await;
+            assert_eq!(store.stats().capacity_bytes, mib * MIB / 100 * 75);
+        }
+        std::fs::remove_file(&limit).unwrap();
+        tokio::time::sleep(CAPACITY_EVERY * 2).await;
+        assert_eq!(store.stats().capacity_bytes, 32 * MIB / 100 * 75, "a limit that cannot be read changes nothing");
+        follower.abort();
+    }
 }
