@@ -2,9 +2,11 @@
 //! `tests/fuzz_corpus.rs` does the same with the corpora on stable Rust.
 
 use larder::cache::cursor::Cursor;
-use larder::rpc::convert::{Kind, decode_and_check};
+use larder::rpc::convert::{Kind, decode, decode_and_check};
+use larder::rpc::proto::v1;
 use larder::rpc::status;
 use larder::server::accounts::file::{self, File};
+use larder::server::service::count_items;
 use xxhash_rust::xxh64::xxh64;
 
 /// Bytes of metadata that a stock client accepts (gRPC's soft limit).
@@ -42,6 +44,9 @@ pub fn accounts_file(data: &[u8]) {
 pub fn request(data: &[u8]) {
     let Some((&kind, message)) = data.split_first() else { return };
     let kind = Kind::ALL[usize::from(kind) % Kind::ALL.len()];
+    if let Some(items) = items_of(kind, message) {
+        assert_eq!(count_items(message), items, "what is counted before decoding is what is decoded");
+    }
     if let Err(failure) = decode_and_check(kind, message) {
         let told = status::to_error(&failure);
         let heard = status::failure_of_error(&told);
@@ -50,5 +55,16 @@ pub fn request(data: &[u8]) {
         let bytes: usize =
             status::to_trailers(&failure).iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         assert!(bytes < MAX_TRAILER_BYTES, "{bytes} bytes of trailers: {failure:?}");
+    }
+}
+
+/// How many items a message has when it is decoded; `None` where there are none to count, or it cannot be decoded.
+fn items_of(kind: Kind, message: &[u8]) -> Option<usize> {
+    match kind {
+        Kind::BatchGet => decode::<v1::BatchGetRequest>(message).ok().map(|batch| batch.items.len()),
+        Kind::BatchStore => decode::<v1::BatchStoreRequest>(message).ok().map(|batch| batch.items.len()),
+        Kind::BatchDelete => decode::<v1::BatchDeleteRequest>(message).ok().map(|batch| batch.items.len()),
+        Kind::Pipeline => decode::<v1::PipelineRequest>(message).ok().map(|message| message.calls.len()),
+        _ => None,
     }
 }
