@@ -78,7 +78,12 @@ impl Store {
     /// Changes the capacity and evicts down to it, as far as guarantees let it.
     pub fn set_capacity(&self, bytes: u64, now: Now) {
         self.capacity.store(bytes, Ordering::Relaxed);
-        while self.used.load(Ordering::Relaxed) > bytes && self.evict_somewhere(None, now) {}
+        loop {
+            let surplus = self.used.load(Ordering::Relaxed).saturating_sub(bytes);
+            if surplus == 0 || !self.evict_somewhere(None, surplus, now) {
+                return;
+            }
+        }
     }
 
     /// Whether a shard holds its share of what is used, so that it may as well evict its own.
@@ -107,9 +112,9 @@ impl Store {
         freed > 0
     }
 
-    /// Evicts something in whichever shard has something that may go: first in one that holds its share, then in any, then
-    /// by looking at every entry. `false`: there is nothing.
-    pub(super) fn evict_somewhere(&self, asker: Option<&Tenant>, now: Now) -> bool {
+    /// Evicts up to `missing` bytes, at least something, in whichever shard has something that may go: first in one that
+    /// holds its share, then in any, then by looking at every entry. `false`: there is nothing.
+    pub(super) fn evict_somewhere(&self, asker: Option<&Tenant>, missing: u64, now: Now) -> bool {
         let first = self.rotor.fetch_add(1, Ordering::Relaxed);
         let shards = || (0..self.shards.len()).map(move |step| (first + step) % self.shards.len());
         let mut garbage = Garbage::new();
@@ -119,7 +124,7 @@ impl Store {
                 return false;
             }
             let mut search = Evict { asker, keep: None, patience: PATIENCE, second_chances, now };
-            self.evict_from(&mut shard, &mut search, 1, &mut garbage)
+            self.evict_from(&mut shard, &mut search, missing, &mut garbage)
         };
         let chances = MAX_SECOND_CHANCES;
         if shards().any(|index| evict(index, true, chances)) || shards().any(|index| evict(index, false, chances)) {

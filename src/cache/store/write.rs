@@ -340,7 +340,7 @@ impl Store {
                 return Ok(());
             }
         }
-        let evicted = MutexGuard::unlocked(shard, || self.evict_somewhere(asker, now));
+        let evicted = MutexGuard::unlocked(shard, || self.evict_somewhere(asker, missing, now));
         if evicted { Ok(()) } else { Err(StoreError::NoRoom) }
     }
 
