@@ -12,6 +12,8 @@ mod deadlines;
 mod dry_run;
 #[path = "contract/dumps.rs"]
 mod dumps;
+#[path = "contract/held.rs"]
+mod held;
 #[path = "contract/keys.rs"]
 mod keys;
 #[path = "contract/pipelines.rs"]

@@ -1,32 +1,40 @@
 //! Responses: their headers, their trailers, and how a failure becomes one.
 
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
-use super::body::Body;
+use super::body::{Body, Produce};
 use super::call::Call;
+use super::held::{FREE_BYTES, Share};
 use super::method::Method;
 use crate::rpc::failure::Failure;
 use crate::rpc::metadata::{GRPC_ACCEPT_ENCODING, GRPC_STATUS, RPC_ERROR};
 use crate::rpc::status;
 
-/// Bytes of a value above which its call counts as in progress until the client has read it: what is under way to slow
-/// readers stays bounded by the calls in progress.
-const HELD_BYTES: usize = 64 * 1024;
+/// A large answer, in a stream of its own so that it is in progress, and held, until the client has read it or its deadline
+/// has passed.
+struct Whole {
+    frame: Option<Bytes>,
+    _share: Share,
+}
 
 /// The answer of a unary call that succeeded; `frame` is its message.
 #[must_use]
 pub fn success(mut call: Call, frame: Bytes) -> Response<Body> {
-    call.bytes_out = frame.len() as u64;
-    let held = if frame.len() > HELD_BYTES {
-        call.succeeded();
-        Some(Box::new(call))
-    } else {
+    if frame.len() <= FREE_BYTES {
+        call.bytes_out = frame.len() as u64;
         call.finish(tonic::Code::Ok);
-        None
-    };
-    response(Body::full(frame, ok_trailers(), held))
+        return response(Body::full(frame, ok_trailers()));
+    }
+    let mut share = call.connection().wall.held.share();
+    match share.resize(frame.len()) {
+        Ok(()) => response(Body::stream(call, Box::new(Whole { frame: Some(frame), _share: share }))),
+        // Only reads have large answers: nothing was changed.
+        Err(full) => failure(call, &full),
+    }
 }
 
 /// The answer of a call that failed before it answered anything.
@@ -76,6 +84,12 @@ pub fn trailers(method: Method, failure: &Failure) -> HeaderMap {
         trailers.insert(RPC_ERROR, status::rpc_error_trailer(failure));
     }
     trailers
+}
+
+impl Produce for Whole {
+    fn poll_next(&mut self, _call: &mut Call, _cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+        Poll::Ready(self.frame.take().map(Ok))
+    }
 }
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");

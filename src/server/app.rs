@@ -104,7 +104,7 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
     let parts = Parts {
         store: Arc::clone(&store),
         accounts,
-        config: settings::wall(config, workers.count()),
+        config: settings::wall(config, workers.count(), capacity),
         clock: clock.clone(),
         health: health.clone(),
         metrics: Arc::clone(&metrics),

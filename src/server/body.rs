@@ -33,7 +33,6 @@ enum Inner {
     Full {
         frame: Option<Bytes>,
         trailers: Option<HeaderMap>,
-        _held: Option<Box<Call>>,
     },
     Stream(Box<Outgoing>),
     /// A service of another crate; its streams end at their deadline, or when the replica drains.
@@ -53,12 +52,16 @@ pub trait Produce: Send {
 
 /// A stream that is being sent.
 struct Outgoing {
-    state: Arc<Mutex<State>>,
-    /// Made and not handed over.
-    rest: Bytes,
-    trailers: Option<HeaderMap>,
+    sending: Arc<Mutex<Sending>>,
     done: bool,
     watcher: Option<AbortHandle>,
+}
+
+/// What the stream and the watcher of its deadline share.
+struct Sending {
+    state: State,
+    /// Made and not handed over.
+    rest: Bytes,
 }
 
 enum State {
@@ -80,26 +83,27 @@ impl Body {
         Self(Inner::Empty)
     }
 
-    /// One message; `held` is a call that ends when the body is dropped.
+    /// One message.
     #[must_use]
-    pub fn full(frame: Bytes, trailers: HeaderMap, held: Option<Box<Call>>) -> Self {
-        Self(Inner::Full { frame: Some(frame), trailers: Some(trailers), _held: held })
+    pub fn full(frame: Bytes, trailers: HeaderMap) -> Self {
+        Self(Inner::Full { frame: Some(frame), trailers: Some(trailers) })
     }
 
     /// A stream of messages. Must be called on a runtime if the call has a deadline.
     #[must_use]
     pub fn stream(call: Call, producer: Box<dyn Produce>) -> Self {
         let deadline = call.deadline;
-        let state = Arc::new(Mutex::new(State::Running(Running { call, producer, waker: None })));
+        let state = State::Running(Running { call, producer, waker: None });
+        let sending = Arc::new(Mutex::new(Sending { state, rest: Bytes::new() }));
         let watcher = deadline.map(|deadline| {
-            let state = state.clone();
+            let sending = sending.clone();
             let watch = async move {
                 tokio::time::sleep_until(deadline).await;
-                state.lock().end_late();
+                sending.lock().end_late();
             };
             tokio::spawn(watch).abort_handle()
         });
-        Self(Inner::Stream(Box::new(Outgoing { state, rest: Bytes::new(), trailers: None, done: false, watcher })))
+        Self(Inner::Stream(Box::new(Outgoing { sending, done: false, watcher })))
     }
 
     #[must_use]
@@ -119,7 +123,7 @@ impl HttpBody for Body {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         match &mut self.0 {
             Inner::Empty | Inner::Foreign { ended: true, .. } => Poll::Ready(None),
-            Inner::Full { frame, trailers, .. } => {
+            Inner::Full { frame, trailers } => {
                 let data = frame.take().map(Frame::data);
                 Poll::Ready(data.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
             }
@@ -139,7 +143,7 @@ impl HttpBody for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Inner::Empty => true,
-            Inner::Full { frame, trailers, .. } => frame.is_none() && trailers.is_none(),
+            Inner::Full { frame, trailers } => frame.is_none() && trailers.is_none(),
             Inner::Stream(outgoing) => outgoing.done,
             Inner::Foreign { body, ended, .. } => *ended || body.is_end_stream(),
         }
@@ -156,17 +160,18 @@ impl Outgoing {
         if self.done {
             return Poll::Ready(None);
         }
-        if self.rest.is_empty() && self.trailers.is_none() {
-            match ready!(self.state.lock().poll_next(cx)) {
-                Ok(frames) => self.rest = frames,
-                Err(trailers) => self.trailers = Some(trailers),
+        let mut sending = self.sending.lock();
+        let Sending { state, rest } = &mut *sending;
+        if rest.is_empty() {
+            match ready!(state.poll_next(cx)) {
+                Ok(frames) => *rest = frames,
+                Err(trailers) => {
+                    self.done = true;
+                    return Poll::Ready(Some(Frame::trailers(trailers)));
+                }
             }
         }
-        if self.rest.is_empty() {
-            self.done = self.trailers.is_some();
-            return Poll::Ready(self.trailers.take().map(Frame::trailers));
-        }
-        let piece = self.rest.split_to(self.rest.len().min(PIECE_BYTES));
+        let piece = rest.split_to(rest.len().min(PIECE_BYTES));
         Poll::Ready(Some(Frame::data(piece)))
     }
 }
@@ -176,8 +181,8 @@ impl Drop for Outgoing {
         if let Some(watcher) = &self.watcher {
             watcher.abort();
         }
-        // The watcher may hold the state a little longer; the call ends now.
-        *self.state.lock() = State::Done;
+        // The watcher may hold the rest a little longer; the call ends now.
+        *self.sending.lock() = Sending { state: State::Done, rest: Bytes::new() };
     }
 }
 
@@ -204,11 +209,15 @@ impl State {
         call.finish(outcome.map_or_else(|failure| failure.code(), |()| Code::Ok));
         Poll::Ready(Err(trailers))
     }
+}
 
+impl Sending {
+    /// Ends the call, and lets go what nobody read.
     fn end_late(&mut self) {
-        let Self::Running(running) = self else { return };
-        let method = running.call.method;
-        let Self::Running(Running { call, waker, .. }) = std::mem::replace(self, Self::Late(method)) else { return };
+        let State::Running(running) = &self.state else { return };
+        let late = State::Late(running.call.method);
+        let State::Running(Running { call, waker, .. }) = std::mem::replace(&mut self.state, late) else { return };
+        self.rest = Bytes::new();
         call.finish(Code::DeadlineExceeded);
         if let Some(waker) = waker {
             waker.wake();

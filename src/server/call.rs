@@ -33,8 +33,6 @@ pub struct Call {
     pub bytes_in: u64,
     /// Bytes of answers made so far.
     pub bytes_out: u64,
-    /// What it is recorded as if it is dropped.
-    when_dropped: Code,
     open: bool,
 }
 
@@ -53,7 +51,6 @@ impl Call {
             trace: None,
             bytes_in: 0,
             bytes_out: 0,
-            when_dropped: Code::Cancelled,
             open: true,
         }
     }
@@ -116,11 +113,6 @@ impl Call {
         self.finish(failure.code());
     }
 
-    /// It has succeeded, and ends when it is dropped.
-    pub fn succeeded(&mut self) {
-        self.when_dropped = Code::Ok;
-    }
-
     /// It has ended.
     pub fn finish(mut self, code: Code) {
         self.record(code);
@@ -160,7 +152,8 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.record(self.when_dropped);
+        // Its caller went away, or its connection.
+        self.record(Code::Cancelled);
     }
 }
 

@@ -180,6 +180,11 @@ pub struct CallsConfig {
     /// Metadata of one call, in bytes; 16 KiB as most gRPC servers
     #[arg(long, env = "LARDER_MAX_METADATA", default_value = "16KiB", value_name = "BYTES")]
     pub max_metadata: ByteSize,
+
+    /// Memory for messages under way: requests over 64 KiB that have not come whole, and answers over 64 KiB that clients do
+    /// not take; a call for which there is none left is refused. Default: an eighth of the capacity, 32MiB to 1GiB
+    #[arg(long, env = "LARDER_MAX_HELD", value_name = "BYTES")]
+    pub max_held: Option<ByteSize>,
 }
 
 /// Connections, their number and their life.

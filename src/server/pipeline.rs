@@ -84,7 +84,7 @@ impl Pipeline {
             self.begin_drain();
             return Poll::Ready(());
         }
-        match self.messages.poll_next(cx) {
+        match self.messages.poll_next(cx, &call.connection().wall.held) {
             Poll::Ready(Some(message)) => {
                 if let Err(failure) = message.and_then(|message| self.accept(call, message)) {
                     self.end = Some(Err(failure));

@@ -32,6 +32,7 @@ use super::accounts::Accounts;
 use super::call::Call;
 use super::clock::Clock;
 use super::health::Health;
+use super::held::Held;
 use super::method::{Access, Kind, Method};
 use super::metrics::{Metrics, Sources, WorkerMetrics};
 use crate::cache::key::{AccountId, TUTORIAL_ACCOUNT};
@@ -55,6 +56,8 @@ pub struct WallConfig {
     pub max_metadata_bytes: usize,
     /// Bytes of one request message, after decompression.
     pub max_message_bytes: usize,
+    /// Bytes that calls may hold together: of requests that have not come whole, and of answers that are not taken.
+    pub max_held_bytes: u64,
     /// How long a unary call may take that says nothing; also what a longer `grpc-timeout` of a unary call is cut to.
     /// Streams have the deadline of their caller only, but a request that is one message must be there within this time.
     pub max_unary_time: Duration,
@@ -83,6 +86,7 @@ pub struct Wall {
     pub health: Health,
     pub metrics: Arc<Metrics>,
     pub accounted: Arc<Accounted>,
+    pub held: Arc<Held>,
     /// The tutorial's key space.
     pub tutorial: Tenant,
     bucket: Option<TokenBucket>,
@@ -123,6 +127,7 @@ impl Default for WallConfig {
             max_calls_per_worker: 4096,
             max_metadata_bytes: 16 * 1024,
             max_message_bytes: STOCK_MESSAGE_BYTES,
+            max_held_bytes: 256 * 1024 * 1024,
             max_unary_time: Duration::from_secs(30),
             max_ttl_ms: MAX_TTL_MS,
             tutorial_api: false,
@@ -140,6 +145,7 @@ impl Wall {
         let wall = Self {
             tutorial: store.tenant(&id),
             accounted: Arc::new(Accounted::new(store.clone())),
+            held: Held::new(config.max_held_bytes),
             bucket: config.requests_per_second.map(|rate| TokenBucket::new(rate, config.burst)),
             applied: Mutex::new(None),
             store,

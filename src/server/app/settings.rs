@@ -17,6 +17,14 @@ use crate::server::wall::{Wall, WallConfig};
 /// Shards per worker: enough that two threads seldom meet at one lock.
 const SHARDS_PER_WORKER: usize = 16;
 
+/// Messages under way may take one part in this many of the entries' memory: half of what a container's limit leaves beside
+/// the entries.
+const HELD_PART: u64 = 8;
+
+/// But at least so much, a few of the largest messages, and at most so much: hundreds of them.
+const MIN_HELD_BYTES: u64 = 32 * 1024 * 1024;
+const MAX_HELD_BYTES: u64 = 1024 * 1024 * 1024;
+
 /// Longer than any process lives, and far from where adding it to a moment overflows.
 const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
 
@@ -42,13 +50,15 @@ pub(super) fn store(capacity_bytes: u64, workers: usize) -> StoreConfig {
     StoreConfig { capacity_bytes, shards: (workers * SHARDS_PER_WORKER).next_power_of_two(), replica: rand::random() }
 }
 
-pub(super) fn wall(config: &Config, workers: usize) -> WallConfig {
+pub(super) fn wall(config: &Config, workers: usize, capacity_bytes: u64) -> WallConfig {
     let calls = &config.calls;
+    let share = (capacity_bytes / HELD_PART).clamp(MIN_HELD_BYTES, MAX_HELD_BYTES);
     WallConfig {
         requests_per_second: (calls.requests_per_second > 0).then_some(calls.requests_per_second),
         burst: calls.burst,
         max_calls_per_worker: (calls.max_in_progress.div_ceil(workers)) as u64,
         max_metadata_bytes: usize::try_from(calls.max_metadata.as_u64()).unwrap_or(usize::MAX),
+        max_held_bytes: calls.max_held.map_or(share, |held| held.as_u64()),
         max_unary_time: calls.max_deadline,
         max_ttl_ms: config.max_ttl_ms(),
         tutorial_api: config.accounts.tutorial_api,

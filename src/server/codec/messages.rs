@@ -1,11 +1,13 @@
 //! Reads request messages from a body. A message over the limit is refused by its prefix, before it is buffered.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName};
-use http_body::Body;
+use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use tokio_stream::Stream as _;
 use tonic::codec::{CompressionEncoding, DecodeBuf, Decoder, Streaming};
@@ -14,6 +16,7 @@ use tonic::{Code, Status};
 use super::PREFIX_BYTES;
 use crate::rpc::failure::Failure;
 use crate::rpc::metadata::GRPC_ENCODING;
+use crate::server::held::{FREE_BYTES, Held, Share};
 
 /// Made once: a name given as text is parsed at every look-up.
 static ENCODING: HeaderName = HeaderName::from_static(GRPC_ENCODING);
@@ -23,11 +26,13 @@ pub struct Messages<B = Incoming> {
     source: Source<B>,
     /// The one message of a unary request, kept until the end of the stream is seen.
     single: Option<Bytes>,
+    /// Of the bytes that calls may hold, once this one holds many.
+    share: Option<Share>,
 }
 
 enum Source<B> {
     Plain(Frames<B>),
-    Compressed(Box<Streaming<Bytes>>, usize),
+    Compressed { messages: Box<Streaming<Bytes>>, limit: usize, came: Arc<AtomicUsize> },
 }
 
 /// Messages that are not compressed.
@@ -38,6 +43,12 @@ struct Frames<B> {
     /// The same, if it had to be put together.
     joined: BytesMut,
     limit: usize,
+}
+
+/// A body whose bytes are counted, because tonic's codec does not say how many it keeps.
+struct Counted<B> {
+    body: B,
+    came: Arc<AtomicUsize>,
 }
 
 /// Hands the bytes of a message on; decoding them is the service's affair.
@@ -61,33 +72,57 @@ where
         };
         let source = match encoding {
             None => Source::Plain(Frames { body, piece: Bytes::new(), joined: BytesMut::new(), limit }),
-            Some(_) => Source::Compressed(Box::new(Streaming::new_request(Raw, body, encoding, Some(limit))), limit),
+            Some(_) => {
+                let came = Arc::new(AtomicUsize::new(0));
+                let body = Counted { body, came: Arc::clone(&came) };
+                let messages = Box::new(Streaming::new_request(Raw, body, encoding, Some(limit)));
+                Source::Compressed { messages, limit, came }
+            }
         };
-        Ok(Self { source, single: None })
+        Ok(Self { source, single: None, share: None })
     }
 
-    /// The next message; `None` at the end.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
-        match &mut self.source {
+    /// The next message; `None` at the end. While it waits for more, what came is held.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>, held: &Arc<Held>) -> Poll<Option<Result<Bytes, Failure>>> {
+        let next = match &mut self.source {
             Source::Plain(frames) => frames.poll_next(cx),
-            Source::Compressed(streaming, limit) => {
-                let next = ready!(Pin::new(streaming).poll_next(cx));
-                Poll::Ready(next.map(|message| message.map_err(|status| failure_of(&status, *limit))))
-            }
+            Source::Compressed { messages, limit, came } => Pin::new(messages).poll_next(cx).map(|next| {
+                came.store(0, Ordering::Relaxed);
+                next.map(|message| message.map_err(|status| failure_of(&status, *limit)))
+            }),
+        };
+        match next {
+            Poll::Pending => match self.hold(held) {
+                Ok(()) => Poll::Pending,
+                Err(failure) => Poll::Ready(Some(Err(failure))),
+            },
+            ready => ready,
         }
     }
 
+    fn hold(&mut self, held: &Arc<Held>) -> Result<(), Failure> {
+        let kept = match &self.source {
+            Source::Plain(frames) => frames.piece.len() + frames.joined.len(),
+            Source::Compressed { came, .. } => came.load(Ordering::Relaxed),
+        };
+        let kept = kept + self.single.as_ref().map_or(0, Bytes::len);
+        if kept <= FREE_BYTES && self.share.is_none() {
+            return Ok(());
+        }
+        self.share.get_or_insert_with(|| held.share()).resize(kept)
+    }
+
     /// The message of a request that has exactly one.
-    pub fn poll_single(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Failure>> {
+    pub fn poll_single(&mut self, cx: &mut Context<'_>, held: &Arc<Held>) -> Poll<Result<Bytes, Failure>> {
         if self.single.is_none() {
-            match ready!(self.poll_next(cx)) {
+            match ready!(self.poll_next(cx, held)) {
                 Some(message) => self.single = Some(message?),
                 None => return Poll::Ready(Err(malformed("the request has no message"))),
             }
         }
         // The end usually came with the message.
         if !self.is_at_end() {
-            match ready!(self.poll_next(cx)) {
+            match ready!(self.poll_next(cx, held)) {
                 None => {}
                 Some(Ok(_)) => return Poll::Ready(Err(malformed("the request has more than one message"))),
                 Some(Err(failure)) => return Poll::Ready(Err(failure)),
@@ -99,15 +134,15 @@ where
     /// As [`Self::poll_single`].
     ///
     /// # Errors
-    /// When the request cannot be read, is too large, or has not exactly one message.
-    pub async fn single(&mut self) -> Result<Bytes, Failure> {
-        std::future::poll_fn(|cx| self.poll_single(cx)).await
+    /// When the request cannot be read, is too large, has not exactly one message, or there is no room to wait for it.
+    pub async fn single(&mut self, held: &Arc<Held>) -> Result<Bytes, Failure> {
+        std::future::poll_fn(|cx| self.poll_single(cx, held)).await
     }
 
     fn is_at_end(&self) -> bool {
         match &self.source {
             Source::Plain(frames) => frames.piece.is_empty() && frames.joined.is_empty() && frames.body.is_end_stream(),
-            Source::Compressed(..) => false,
+            Source::Compressed { .. } => false,
         }
     }
 }
@@ -177,6 +212,23 @@ where
     }
 }
 
+impl<B: Body<Data = Bytes> + Unpin> Body for Counted<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            self.came.fetch_add(data.len(), Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
+
 impl Decoder for Raw {
     type Item = Bytes;
     type Error = Status;
@@ -215,10 +267,14 @@ mod tests {
         Messages::new(&HeaderMap::new(), StreamBody::new(tokio_stream::iter(frames)), limit).unwrap()
     }
 
+    fn held() -> Arc<Held> {
+        Held::new(1 << 20)
+    }
+
     async fn all(pieces: &[&[u8]], limit: usize) -> Vec<Result<Bytes, Failure>> {
         let mut messages = messages(pieces, limit);
         let mut all = Vec::new();
-        while let Some(message) = std::future::poll_fn(|cx| messages.poll_next(cx)).await {
+        while let Some(message) = std::future::poll_fn(|cx| messages.poll_next(cx, &held())).await {
             let failed = message.is_err();
             all.push(message);
             if failed {
@@ -254,9 +310,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_unary_request_has_exactly_one_message() {
-        assert_eq!(messages(&[b"\0\0\0\0\x01a"], 9).single().await, Ok(Bytes::from("a")));
+        assert_eq!(messages(&[b"\0\0\0\0\x01a"], 9).single(&held()).await, Ok(Bytes::from("a")));
         for wire in [&b""[..], b"\0\0\0\0\x01a\0\0\0\0\x01b"] {
-            assert!(matches!(messages(&[wire], 9).single().await, Err(Failure::Malformed(_))), "{wire:?}");
+            assert!(matches!(messages(&[wire], 9).single(&held()).await, Err(Failure::Malformed(_))), "{wire:?}");
         }
     }
 }

@@ -56,6 +56,9 @@ impl Config {
         if self.memory.capacity.is_some_and(|capacity| capacity.as_u64() < MIN_CAPACITY) {
             return error("--capacity is under 8MiB, which two entries of the largest size fill; give it more");
         }
+        if self.calls.max_held.is_some_and(|held| held.as_u64() < MIN_CAPACITY) {
+            return error("--max-held is under 8MiB, which two messages of the largest size fill; give it more");
+        }
         if self.process.workers > MAX_WORKERS {
             return Err(ConfigError(format!("--workers is over {MAX_WORKERS}; give the number of cores, or 0")));
         }
@@ -117,6 +120,7 @@ mod tests {
             ("--accounts a --stall-timeout 0", "--stall-timeout"),
             ("--accounts a --silence-timeout 1s", "--keepalive-interval"),
             ("--accounts a --capacity 1MiB", "--capacity"),
+            ("--accounts a --max-held 1MiB", "--max-held"),
             ("--accounts a --workers 5000", "--workers"),
             ("--accounts a --listen 127.0.0.1:1 --admin-listen 127.0.0.1:1", "127.0.0.1:1"),
             ("--accounts a --tls-cert c", "--tls-key"),

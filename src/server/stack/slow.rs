@@ -135,7 +135,9 @@ async fn run(
     if call.method == Method::Pipeline {
         return Ok(None);
     }
-    let message = timeout_at(message_due(call), messages.single()).await.unwrap_or(Err(Failure::DeadlineExceeded))?;
+    let message = timeout_at(message_due(call), messages.single(&connection.wall.held))
+        .await
+        .unwrap_or(Err(Failure::DeadlineExceeded))?;
     call.bytes_in = (message.len() + PREFIX_BYTES) as u64;
     if matches!(admission, Admission::InMessage) {
         return store_with_token(call, message).await.map(Outcome::Frame).map(Some);

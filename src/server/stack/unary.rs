@@ -32,7 +32,9 @@ impl Unary {
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {
-        let message = match self.messages.poll_single(cx) {
+        // Polled to its end once, then dropped.
+        let Some(call) = &self.call else { return Poll::Pending };
+        let message = match self.messages.poll_single(cx, &call.connection().wall.held) {
             Poll::Ready(message) => message,
             Poll::Pending if self.is_late(cx) => Err(Failure::DeadlineExceeded),
             Poll::Pending => {
@@ -40,7 +42,6 @@ impl Unary {
                 return Poll::Pending;
             }
         };
-        // Polled to its end once, then dropped.
         let Some(mut call) = self.call.take() else { return Poll::Pending };
         let outcome = message.and_then(|message| {
             call.bytes_in = (message.len() + PREFIX_BYTES) as u64;
