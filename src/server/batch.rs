@@ -61,7 +61,7 @@ impl<I: Item> Batch<I> {
             principal: call.principal()?.clone(),
             items: items.into_iter(),
             index: 0,
-            results: Results::default(),
+            results: Results::new(call.connection().wall.held.share()),
             turnstile: Turnstile::default(),
             read_at: Instant::now(),
         })
@@ -109,6 +109,7 @@ impl<I: Item> Batch<I> {
 
 impl<I: Item> Produce for Batch<I> {
     fn poll_next(&mut self, call: &mut Call, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+        self.results.sent();
         let fit = self.turn(call);
         let is_over = self.items.len() == 0;
         if fit == Fit::Full || (is_over && !self.results.is_empty()) {
@@ -157,7 +158,7 @@ impl Item for v1::BatchGetItem {
         operations.get(convert::batch_get_item(self)?, |entry, now| {
             let value = Value::new(entry, now);
             results.put_if_fits(index, ANSWER, value.encoded_len(), |buffer| value.encode(buffer))
-        })
+        })?
     }
 }
 

@@ -9,6 +9,7 @@ use super::body::Produce;
 use super::call::Call;
 use super::codec::encode::{bytes_len, number_len, put_bytes, put_number, put_prefix};
 use super::drain::{Phase, Watch};
+use super::held::{FREE_BYTES, Share};
 use super::service;
 use super::wall::Wall;
 use crate::cache::cursor::Cursor;
@@ -29,6 +30,8 @@ pub struct Dump {
     ended: bool,
     form: Form,
     drain: Watch,
+    /// Of the bytes that calls may hold: the page that is being sent.
+    share: Share,
 }
 
 /// Whose `DumpItem` it is.
@@ -47,19 +50,22 @@ impl Dump {
         let asked = convert::dump_call(&request)?;
         let space = call.principal()?.state.tenant.clone();
         let prefix = asked.prefix.to_owned();
-        Ok(Self { space, prefix, after: asked.after, ended: false, form: Form::Larder, drain })
+        let share = call.connection().wall.held.share();
+        Ok(Self { space, prefix, after: asked.after, ended: false, form: Form::Larder, drain, share })
     }
 
     /// Of the whole key space of the tutorial.
     #[must_use]
     pub fn of_tutorial(wall: &Wall, drain: Watch) -> Self {
         let space = wall.tutorial.clone();
-        Self { space, prefix: String::new(), after: None, ended: false, form: Form::Tutorial, drain }
+        let share = wall.held.share();
+        Self { space, prefix: String::new(), after: None, ended: false, form: Form::Tutorial, drain, share }
     }
 }
 
 impl Produce for Dump {
     fn poll_next(&mut self, call: &mut Call, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+        self.share.clear();
         if self.ended {
             return Poll::Ready(None);
         }
@@ -78,7 +84,11 @@ impl Produce for Dump {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let mut frames = BytesMut::with_capacity(page.items.iter().map(item_bytes).sum());
+        let bytes: usize = page.items.iter().map(item_bytes).sum();
+        if let Err(full) = self.share.resize(if bytes > FREE_BYTES { bytes } else { 0 }) {
+            return Poll::Ready(Some(Err(full)));
+        }
+        let mut frames = BytesMut::with_capacity(bytes);
         for item in &page.items {
             put_item(item, self.form, &mut frames);
         }

@@ -58,6 +58,9 @@ impl Share {
     pub fn resize(&mut self, bytes: usize) -> Result<(), Failure> {
         let asked = bytes as u64;
         let held = &self.held;
+        if asked == self.bytes {
+            return Ok(());
+        }
         if asked > self.bytes {
             let more = asked - self.bytes;
             let fits = |all: u64| all.checked_add(more).filter(|all| *all <= held.limit);
@@ -70,11 +73,17 @@ impl Share {
         self.bytes = asked;
         Ok(())
     }
+
+    /// Gives back all of it.
+    pub fn clear(&mut self) {
+        // A share that shrinks always may.
+        let _ = self.resize(0);
+    }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.held.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.clear();
     }
 }
 

@@ -11,6 +11,7 @@ use tonic::Code;
 use super::call::Call;
 use super::codec::PREFIX_BYTES;
 use super::codec::encode::{nested_len, number_len, put_nested, put_number};
+use super::held::{FREE_BYTES, Share};
 use super::method::Method;
 use super::metrics::Refusal;
 use super::wall::Wall;
@@ -24,9 +25,10 @@ use crate::rpc::status;
 pub const CHUNK_BYTES: usize = 512 * 1024;
 
 /// A message of results that is being made: `repeated Result results = 1`, where a result has its number as field 1.
-#[derive(Default)]
 pub struct Results {
     buffer: BytesMut,
+    /// Of the bytes that calls may hold: this message, and once it is taken, until it has been sent.
+    share: Share,
 }
 
 /// Whether a result went into the message.
@@ -58,9 +60,22 @@ const RESULTS: u32 = 1;
 const NUMBER: u32 = 1;
 
 impl Results {
+    /// None yet.
+    #[must_use]
+    pub fn new(share: Share) -> Self {
+        Self { buffer: BytesMut::new(), share }
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.buffer.is_empty()
+    }
+
+    /// The message before has been sent, so nothing of it is held.
+    pub fn sent(&mut self) {
+        if self.is_empty() {
+            self.share.clear();
+        }
     }
 
     /// Bytes so far, prefix included.
@@ -75,13 +90,30 @@ impl Results {
         self.buffer.len() >= CHUNK_BYTES
     }
 
-    /// Adds a result, `length` bytes of field `tag`, written by `encode`, if there is room; alone it always has.
-    pub fn put_if_fits(&mut self, number: u64, tag: u32, length: usize, encode: impl FnOnce(&mut BytesMut)) -> Fit {
-        if !self.is_empty() && self.buffer.len() + length > CHUNK_BYTES {
-            return Fit::Full;
+    /// Adds a result, `length` bytes of field `tag`, written by `encode`, if there is room in the message; alone it always has.
+    ///
+    /// # Errors
+    /// [`Failure::Overloaded`] when calls hold so much together that it may not even go alone.
+    pub fn put_if_fits(
+        &mut self,
+        number: u64,
+        tag: u32,
+        length: usize,
+        encode: impl FnOnce(&mut BytesMut),
+    ) -> Result<Fit, Failure> {
+        let (is_first, together) = (self.is_empty(), self.buffer.len() + length);
+        let counted = if together > FREE_BYTES { together } else { 0 };
+        if !is_first && together > CHUNK_BYTES {
+            return Ok(Fit::Full);
         }
-        self.put(number, tag, length, encode);
-        Fit::Written
+        match self.share.resize(counted) {
+            Ok(()) => {
+                self.put(number, tag, length, encode);
+                Ok(Fit::Written)
+            }
+            Err(full) if is_first => Err(full),
+            Err(_) => Ok(Fit::Full),
+        }
     }
 
     fn put(&mut self, number: u64, tag: u32, length: usize, encode: impl FnOnce(&mut BytesMut)) {

@@ -60,14 +60,14 @@ type Asking = Pin<Box<dyn Future<Output = Result<Arc<Principal>, Failure>> + Sen
 
 impl Pipeline {
     #[must_use]
-    pub fn new(messages: Messages, token: Option<Token>, drain: Watch) -> Self {
+    pub fn new(call: &Call, messages: Messages, token: Option<Token>, drain: Watch) -> Self {
         let mut started = drain.clone();
         Self {
             messages,
             token,
             calls: Vec::new().into_iter(),
             read_at: Instant::now(),
-            results: Results::default(),
+            results: Results::new(call.connection().wall.held.share()),
             turnstile: Turnstile::default(),
             drain,
             draining: Box::pin(async move {
@@ -181,6 +181,7 @@ impl Pipeline {
 
 impl Produce for Pipeline {
     fn poll_next(&mut self, call: &mut Call, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+        self.results.sent();
         loop {
             if self.poll_asking(call, cx).is_pending() {
                 // Answers to earlier calls do not wait for it.
@@ -245,7 +246,7 @@ fn run(
         Operation::Get(key) => operations.get(key, |entry, now| {
             let value = Value::new(entry, now);
             results.put_if_fits(call.id, GET, value.encoded_len(), |buffer| value.encode(buffer))
-        })?,
+        })??,
         Operation::Store(asked) => results.put_message(call.id, STORE, &operations.store(asked)?),
         Operation::Delete(asked) => results.put_message(call.id, DELETE, &operations.delete(asked)?),
         Operation::Touch(asked) => results.put_message(call.id, TOUCH, &operations.touch(asked)?),

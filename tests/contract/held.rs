@@ -1,10 +1,12 @@
 //! What calls hold of large messages is bounded, whatever clients do.
 
 use bytes::Bytes;
+use larder::rpc::proto::v1;
+use larder::rpc::proto::v1::pipeline_result::Result as Answer;
 use larder::server::method::Method;
 use tonic::Code;
 
-use crate::asking::{get, store};
+use crate::asking::{all, failure, get, store};
 use crate::raw::{Raw, answer, frame};
 use crate::support::{TOKEN, TestServer, eventually};
 
@@ -97,4 +99,54 @@ async fn requests_that_do_not_end_are_bounded_and_given_back() {
         drop(open);
         eventually("the requests are let go", || server.wall.held.bytes() == 0).await;
     }
+}
+
+#[tokio::test]
+async fn streams_give_way_when_much_is_held_and_lose_nothing() {
+    let server = TestServer::builder().wall(|wall| wall.max_held_bytes = 2 << 20).start();
+    let mut good = server.client().await;
+    for i in 0..4 {
+        good.store(store(&format!("large-{i}"), vec![1; MIB])).await.unwrap();
+    }
+    good.store(store("small", "v")).await.unwrap();
+    let raw = Raw::connect(&server).await;
+    let bearer = format!("Bearer {TOKEN}");
+    let (response, mut send) = raw.begin("larder.v1.Cache/Get", &[("authorization", &bearer)]).await;
+    send.send_data(frame(&get("large-0")), true).unwrap();
+    let unread = response.await.unwrap();
+    eventually("an answer is held", || server.wall.held.bytes() > MIB as u64).await;
+    // Items fail one by one, and say when to come again.
+    let call = |id: u64, key: &str| v1::PipelineCall {
+        id,
+        context: None,
+        operation: Some(v1::pipeline_call::Operation::Get(get(key))),
+    };
+    assert_eq!(failure(good.get(get("large-1")).await).reason(), "OVERLOADED");
+    let calls = vec![call(1, "large-1"), call(2, "small")];
+    let messages = tokio_stream::iter([v1::PipelineRequest { calls }]);
+    let answers = all(good.pipeline(messages).await.unwrap().into_inner()).await;
+    let results: Vec<_> = answers.into_iter().flat_map(|answer| answer.results).collect();
+    assert!(matches!(&results[0].result, Some(Answer::Error(error)) if error.reason == "OVERLOADED"), "{results:?}");
+    assert!(matches!(&results[1].result, Some(Answer::Get(got)) if got.val == "v"), "{results:?}");
+    let items = ["small", "large-1"].map(|key| v1::BatchGetItem { get: Some(get(key)), context: None });
+    let batch = all(good.batch_get(v1::BatchGetRequest { items: items.into() }).await.unwrap().into_inner()).await;
+    let results: Vec<_> = batch.into_iter().flat_map(|answer| answer.results).collect();
+    assert!(matches!(&results[0].result, Some(v1::batch_get_result::Result::Get(_))), "{results:?}");
+    assert!(matches!(&results[1].result, Some(v1::batch_get_result::Result::Error(_))), "{results:?}");
+    let mut dump = good.dump(v1::DumpRequest::default()).await.unwrap().into_inner();
+    let ended = loop {
+        match dump.message().await {
+            Ok(Some(_)) => {}
+            other => break failure(other),
+        }
+    };
+    assert_eq!(ended.reason(), "OVERLOADED");
+    // A pipeline that has been read holds nothing, though it stays open.
+    drop((unread, send));
+    let (calls, messages) = tokio::sync::mpsc::channel(1);
+    let mut answers = good.pipeline(tokio_stream::wrappers::ReceiverStream::new(messages)).await.unwrap().into_inner();
+    calls.send(v1::PipelineRequest { calls: vec![call(1, "large-1")] }).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().results.len(), 1);
+    eventually("the answer is let go", || server.wall.held.bytes() == 0).await;
+    assert_eq!(all(good.dump(v1::DumpRequest::default()).await.unwrap().into_inner()).await.len(), 5);
 }

@@ -96,7 +96,7 @@ where
                 Ok(()) => Poll::Pending,
                 Err(failure) => Poll::Ready(Some(Err(failure))),
             },
-            ready => ready,
+            ready @ Poll::Ready(_) => ready,
         }
     }
 
@@ -262,8 +262,7 @@ mod tests {
         pieces: &[&[u8]],
         limit: usize,
     ) -> Messages<impl Body<Data = Bytes, Error = std::io::Error> + Unpin + use<>> {
-        let frames: Vec<_> =
-            pieces.iter().map(|piece| Ok(http_body::Frame::data(Bytes::copy_from_slice(piece)))).collect();
+        let frames: Vec<_> = pieces.iter().map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece)))).collect();
         Messages::new(&HeaderMap::new(), StreamBody::new(tokio_stream::iter(frames)), limit).unwrap()
     }
 

@@ -56,7 +56,7 @@ pub(super) fn start(
             Ok(Some(Outcome::Frame(frame))) => answer::success(call, frame),
             Ok(Some(Outcome::Stream(producer))) => answer::response(Body::stream(call, producer)),
             Ok(None) => {
-                let producer = Box::new(pipeline::Pipeline::new(messages, token, drain));
+                let producer = Box::new(pipeline::Pipeline::new(&call, messages, token, drain));
                 answer::response(Body::stream(call, producer))
             }
             Err(failure) => answer::failure(call, &failure),
