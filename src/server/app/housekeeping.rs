@@ -51,7 +51,9 @@ pub(super) async fn follow_capacity(kernel: Kernel, store: Arc<Store>, clock: Cl
         let before = store.stats().capacity_bytes;
         if before != capacity.bytes {
             tracing::info!(before, capacity_bytes = capacity.bytes, source = ?capacity.source, "the memory limit changed");
-            store.set_capacity(capacity.bytes, clock.now());
+            // Evicting gigabytes takes seconds, and signals must be heard meanwhile.
+            let (store, now) = (Arc::clone(&store), clock.now());
+            let _ = tokio::task::spawn_blocking(move || store.set_capacity(capacity.bytes, now)).await;
         }
     }
 }
