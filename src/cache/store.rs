@@ -107,17 +107,20 @@ impl Store {
     pub fn read<R>(&self, space: &Tenant, key: Key<'_>, now: Now, f: impl FnOnce(&EntryRef<'_>) -> R) -> Option<R> {
         let hashes = self.hashes(space, key);
         let mut shard = self.lock(hashes);
-        let found = shard.find(space, key.as_bytes(), hashes).filter(|&at| {
-            let entry = shard.entry(at);
-            !entry.meta().is_tombstone() && !entry.is_expired(now)
-        });
-        let Some(at) = found else {
+        let Some(at) = shard.find_live(space, key.as_bytes(), hashes, now) else {
             shard.counts.misses += 1;
             return None;
         };
         shard.counts.hits += 1;
         shard.touch_frequency(at);
         Some(f(&shard.entry(at)))
+    }
+
+    /// As [`Self::read`], but leaves no trace: it is not counted, and the entry lives no longer for it.
+    pub fn peek<R>(&self, space: &Tenant, key: Key<'_>, now: Now, f: impl FnOnce(&EntryRef<'_>) -> R) -> Option<R> {
+        let hashes = self.hashes(space, key);
+        let shard = self.lock(hashes);
+        shard.find_live(space, key.as_bytes(), hashes, now).map(|at| f(&shard.entry(at)))
     }
 
     #[must_use]

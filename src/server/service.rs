@@ -54,7 +54,12 @@ impl<'a> Operations<'a> {
     /// # Errors
     /// [`Failure::NotFound`].
     pub fn get<R>(&self, key: Key<'_>, read: impl FnOnce(&EntryRef<'_>, Now) -> R) -> Result<R, Failure> {
-        self.store.read(self.scope.space, key, self.now, |entry| read(entry, self.now)).ok_or(Failure::NotFound)
+        let (space, read) = (self.scope.space, |entry: &EntryRef<'_>| read(entry, self.now));
+        let answer = match self.scope.mode {
+            Mode::Apply => self.store.read(space, key, self.now, read),
+            Mode::DryRun => self.store.peek(space, key, self.now, read),
+        };
+        answer.ok_or(Failure::NotFound)
     }
 
     /// # Errors

@@ -12,7 +12,7 @@ use super::dump::Dump;
 use super::service;
 use super::wall::Wall;
 use super::wall::registry::Principal;
-use crate::cache::store::{Condition, Scope};
+use crate::cache::store::{Condition, EntryRef, Mode, Scope};
 use crate::rpc::convert;
 use crate::rpc::failure::Failure;
 use crate::rpc::proto::tutorial;
@@ -44,7 +44,11 @@ pub fn get(call: &Call, message: Bytes) -> Result<Bytes, Failure> {
     let request: tutorial::GetReq = service::decode(message)?;
     let key = convert::tutorial_get_call(&request)?;
     let wall = &call.connection().wall;
-    let read = wall.store.read(&wall.tutorial, key, wall.clock.now(), |entry| Value::bare(entry).to_frame());
+    let (now, frame) = (wall.clock.now(), |entry: &EntryRef<'_>| Value::bare(entry).to_frame());
+    let read = match call.mode() {
+        Mode::Apply => wall.store.read(&wall.tutorial, key, now, frame),
+        Mode::DryRun => wall.store.peek(&wall.tutorial, key, now, frame),
+    };
     read.ok_or(Failure::NotFound)
 }
 

@@ -3,15 +3,15 @@
 use larder::rpc::proto::v1;
 use larder::rpc::proto::{tutorial, v1::pipeline_call::Operation};
 
-use crate::asking::{all, delete, failure, increment, store, touch};
+use crate::asking::{all, delete, failure, get, increment, store, touch};
 use crate::support::{Client, TOKEN, TestServer, dry_run};
 
 /// Everything a client can see of the account, and what it uses.
 async fn state(client: &mut Client) -> (Vec<v1::DumpItem>, v1::StatsResponse) {
     let items = all(client.dump(v1::DumpRequest::default()).await.unwrap().into_inner()).await;
     let mut stats = client.stats(v1::StatsRequest {}).await.unwrap().into_inner();
-    let memory = stats.replica.take().unwrap().memory_bytes;
-    stats.replica = Some(v1::ReplicaStats { memory_bytes: memory, ..Default::default() });
+    let v1::ReplicaStats { memory_bytes, hits, misses, .. } = stats.replica.take().unwrap();
+    stats.replica = Some(v1::ReplicaStats { memory_bytes, hits, misses, ..Default::default() });
     (items, stats)
 }
 
@@ -23,6 +23,8 @@ async fn no_method_changes_anything_in_a_dry_run() {
     client.increment(increment("n", 1, "first")).await.unwrap();
     let before = state(&mut client).await;
 
+    assert_eq!(client.get(dry_run(get("k"))).await.unwrap().into_inner().val, "v");
+    assert_eq!(failure(client.get(dry_run(get("new"))).await).reason(), "NOT_FOUND");
     assert_eq!(client.store(dry_run(store("new", "v"))).await.unwrap().into_inner().version, 0);
     assert_eq!(client.store(dry_run(store("k", "longer than before"))).await.unwrap().into_inner().version, 0);
     assert!(client.delete(dry_run(delete("k"))).await.unwrap().into_inner().existed);
@@ -61,7 +63,7 @@ async fn no_method_changes_anything_in_a_dry_run() {
     let mut shared = server.tutorial().await;
     let asked = tutorial::StoreReq { key: "t".into(), val: "v".into(), account_token: TOKEN.into() };
     shared.store(dry_run(asked)).await.unwrap();
-    let missing = shared.get(tutorial::GetReq { key: "t".into() }).await.unwrap_err();
+    let missing = shared.get(dry_run(tutorial::GetReq { key: "t".into() })).await.unwrap_err();
     assert_eq!(missing.code(), tonic::Code::NotFound);
 
     assert_eq!(state(&mut client).await, before);

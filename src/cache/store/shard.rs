@@ -23,7 +23,7 @@ use super::queue::List;
 use super::slab::{ChunkRef, Moved, Slab};
 use crate::cache::quota::Tenant;
 use crate::cache::route;
-use crate::cache::version::Version;
+use crate::cache::version::{Now, Version};
 
 /// What is dropped after unlock.
 pub(super) type Garbage = Vec<Outside>;
@@ -132,6 +132,14 @@ impl Shard {
         self.index.find(hashes, |at| {
             let entry = self.entry(at);
             entry.meta().space_slot() == space.slot() && entry.key_equals(key)
+        })
+    }
+
+    /// The chunk of a key that has a value.
+    pub(super) fn find_live(&self, space: &Tenant, key: &[u8], hashes: Hashes, now: Now) -> Option<ChunkRef> {
+        self.find(space, key, hashes).filter(|&at| {
+            let entry = self.entry(at);
+            !entry.meta().is_tombstone() && !entry.is_expired(now)
         })
     }
 
