@@ -68,6 +68,8 @@ pub struct Peer {
     pub client_certificate: Option<CertificateDer<'static>>,
     /// The worker on which all its streams run.
     pub worker: usize,
+    /// Begins when the connection says GOAWAY, for its age or because the server drains: what may last for ever should end.
+    pub leaving: drain::Watch,
 }
 
 /// An accepted connection and what it needs.
@@ -98,7 +100,8 @@ impl<M: Make> Connection<M> {
 
     async fn live(self) -> Ended {
         let Self { socket, address, seat, mut entering, config, tls, make, mut drain, stats } = self;
-        let peer = Peer { address, tls: tls.is_some(), client_certificate: None, worker: seat.index() };
+        let (leave, leaving) = drain::channel();
+        let peer = Peer { address, tls: tls.is_some(), client_certificate: None, worker: seat.index(), leaving };
         let activity = Arc::new(Activity::new());
         let entered = tokio::select! {
             biased;
@@ -117,7 +120,7 @@ impl<M: Make> Connection<M> {
             return Ended::Full;
         };
         let service = make.make(&peer);
-        serve::serve::<M>(io, service, &config, &activity, drain, &stats).await
+        serve::serve::<M>(io, service, &config, &activity, (drain, leave), &stats).await
     }
 }
 

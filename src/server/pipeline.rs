@@ -95,7 +95,7 @@ impl Pipeline {
                 self.end = Some(Ok(()));
                 Poll::Ready(())
             }
-            // Only a pipeline that has nothing else to do waits for the end of the replica.
+            // Only a pipeline that has nothing else to do waits for that.
             Poll::Pending => self.draining.as_mut().poll(cx).map(|()| self.begin_drain()),
         }
     }
@@ -135,7 +135,7 @@ impl Pipeline {
         Poll::Ready(())
     }
 
-    /// Every call that was read has been answered: say so, and end.
+    /// Every call that was read has been answered, and the connection leaves: say so, and end.
     fn begin_drain(&mut self) {
         self.results.put_mark(DRAIN);
         self.end = Some(Ok(()));

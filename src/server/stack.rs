@@ -41,6 +41,7 @@ pub struct Stack {
 pub struct Service {
     connection: Arc<Connection>,
     drain: drain::Watch,
+    leaving: drain::Watch,
     reflection: Reflection,
 }
 
@@ -72,7 +73,8 @@ impl Make for Stack {
 
     fn make(&self, peer: &Peer) -> Service {
         let connection = self.wall.connection(peer.address, peer.worker);
-        Service { connection, drain: self.drain.clone(), reflection: self.reflection.clone() }
+        let (drain, leaving) = (self.drain.clone(), peer.leaving.clone());
+        Service { connection, drain, leaving, reflection: self.reflection.clone() }
     }
 }
 
@@ -110,7 +112,7 @@ impl tower::Service<Request<Incoming>> for Service {
             Admission::In if fast => State::Unary(Unary::new(call, messages)),
             admission => {
                 let token = slow::pipeline_token(call.method, &head.headers);
-                State::Slow(slow::start(call, admission, messages, token, self.drain.clone()))
+                State::Slow(slow::start(call, admission, messages, token, (self.drain.clone(), self.leaving.clone())))
             }
         })
     }

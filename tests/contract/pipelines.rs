@@ -151,6 +151,21 @@ async fn a_withdrawn_token_ends_its_pipeline() {
 }
 
 #[tokio::test]
+async fn a_pipeline_ends_in_good_order_when_its_connection_is_old() {
+    let mut builder = TestServer::builder();
+    builder.wire.connection_age = Duration::from_millis(100);
+    let server = builder.start();
+    let mut client = server.client().await;
+    let (send, messages) = mpsc::channel(4);
+    let mut answers = client.pipeline(ReceiverStream::new(messages)).await.unwrap().into_inner();
+    send.send(message(vec![call(1, Operation::Get(get("k")))])).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().results.len(), 1);
+    let last = tokio::time::timeout(crate::support::PATIENCE, answers.message()).await.expect("it goes on");
+    assert_eq!(last.unwrap().unwrap().drain, Some(v1::Drain {}));
+    assert_eq!(answers.message().await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_drain_is_said_after_every_call_that_was_read_is_answered() {
     let server = TestServer::start();
     let mut client = server.client().await;

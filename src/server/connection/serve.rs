@@ -33,13 +33,13 @@ where
     }
 }
 
-/// Serves until the client goes, or is made to.
+/// Serves until the client goes, or is made to. `leave` tells the connection's streams when it says GOAWAY.
 pub(super) async fn serve<M: Make>(
     io: impl Io,
     service: M::Service,
     config: &WireConfig,
     activity: &Activity,
-    mut drain: drain::Watch,
+    (mut drain, leave): (drain::Watch, drain::Trigger),
     stats: &WireStats,
 ) -> Ended {
     let streams = Streams::new(drain.hold());
@@ -59,6 +59,7 @@ pub(super) async fn serve<M: Make>(
                     Phase::Running => {}
                     Phase::Draining { .. } => {
                         watchdog.draining();
+                        leave.start(Duration::ZERO);
                         connection.as_mut().graceful_shutdown();
                     }
                     Phase::Forced => return Ended::Drained,
@@ -73,6 +74,7 @@ pub(super) async fn serve<M: Make>(
                     Cause::Age => stats.count_goaway_for_age(),
                     Cause::Idleness => stats.count_goaway_for_idleness(),
                 }
+                leave.start(config.connection_age_grace);
                 connection.as_mut().graceful_shutdown();
             }
         }

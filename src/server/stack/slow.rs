@@ -33,17 +33,18 @@ enum Outcome {
     Stream(Box<dyn Produce>),
 }
 
-/// Answers a call of Larder's own that is not on the fast way.
+/// Answers a call of Larder's own that is not on the fast way. A pipeline ends when its connection leaves; what comes to an
+/// end by itself, when the replica drains.
 pub(super) fn start(
     mut call: Call,
     admission: Admission,
     mut messages: Messages,
     token: Option<Token>,
-    drain: drain::Watch,
+    (drain, leaving): (drain::Watch, drain::Watch),
 ) -> Slow {
     Box::pin(async move {
         let deadline = call.deadline;
-        let run = AssertUnwindSafe(run(&mut call, admission, &mut messages, drain.clone())).catch_unwind();
+        let run = AssertUnwindSafe(run(&mut call, admission, &mut messages, drain)).catch_unwind();
         let outcome = match deadline {
             Some(at) => timeout_at(at, run).await.unwrap_or(Ok(Err(Failure::DeadlineExceeded))),
             None => run.await,
@@ -56,7 +57,7 @@ pub(super) fn start(
             Ok(Some(Outcome::Frame(frame))) => answer::success(call, frame),
             Ok(Some(Outcome::Stream(producer))) => answer::response(Body::stream(call, producer)),
             Ok(None) => {
-                let producer = Box::new(pipeline::Pipeline::new(&call, messages, token, drain));
+                let producer = Box::new(pipeline::Pipeline::new(&call, messages, token, leaving));
                 answer::response(Body::stream(call, producer))
             }
             Err(failure) => answer::failure(call, &failure),
