@@ -22,6 +22,8 @@ pub(super) struct Watchdog {
     is_leaving: bool,
     /// After a GOAWAY for age or idleness: when what is left is cut.
     cut: Option<Instant>,
+    /// The GOAWAY was for idleness, and no call has come since.
+    is_idle: bool,
 }
 
 /// What is known of a connection.
@@ -66,6 +68,7 @@ impl Watchdog {
             old_at: began + config.connection_age.mul_f64(spread),
             is_leaving: false,
             cut: None,
+            is_idle: false,
         }
     }
 
@@ -76,6 +79,11 @@ impl Watchdog {
 
     /// Judges; after [`Verdict::GoAway`] it expects that one was sent.
     pub(super) fn judge(&mut self, seen: &Seen) -> Verdict {
+        if self.is_idle && seen.idle_since.is_none() {
+            // A call was on its way as the GOAWAY was: it may take its time.
+            self.is_idle = false;
+            self.cut = Some(seen.now + self.age_grace);
+        }
         let gone = [
             (Some(seen.alive_at), self.silence_timeout, Ended::Silent),
             (seen.stalled_since, self.stall_timeout, Ended::Stalled),
@@ -101,6 +109,7 @@ impl Watchdog {
         if idle_at.is_some_and(|at| at <= seen.now) {
             self.is_leaving = true;
             self.cut = Some(seen.now + IDLE_GRACE);
+            self.is_idle = true;
             return Verdict::GoAway(Cause::Idleness);
         }
         Verdict::Wait(next.min(self.old_at).min(idle_at.unwrap_or(self.old_at)))
@@ -165,6 +174,17 @@ mod tests {
         assert_eq!(watchdog.judge(&idle), Verdict::GoAway(Cause::Idleness));
         let later = now + IDLE_GRACE;
         assert_eq!(watchdog.judge(&Seen { now: later, alive_at: later, ..idle }), Verdict::Cut(Ended::Grace));
+    }
+
+    #[test]
+    fn a_call_that_comes_as_an_idle_connection_is_sent_away_may_take_its_time() {
+        let began = Instant::now();
+        let mut watchdog = Watchdog::new(&config(), began, 0.5);
+        let now = began + SECOND * 100;
+        let idle = Seen { idle_since: Some(began), ..healthy(now) };
+        assert_eq!(watchdog.judge(&idle), Verdict::GoAway(Cause::Idleness));
+        assert!(matches!(watchdog.judge(&healthy(now + IDLE_GRACE)), Verdict::Wait(_)));
+        assert_eq!(watchdog.judge(&healthy(now + IDLE_GRACE + SECOND * 60)), Verdict::Cut(Ended::Grace));
     }
 
     #[test]
