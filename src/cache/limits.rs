@@ -16,11 +16,9 @@ pub const MAX_TTL_MS: u64 = 400 * 24 * 60 * 60 * 1000;
 /// Items of one batch.
 pub const MAX_BATCH_ITEMS: usize = 10_000;
 
-/// Calls in one message of a pipeline.
+/// Calls in one message of a pipeline, and so the calls that are read and not answered: a message is read when every call of
+/// the one before is answered.
 pub const MAX_PIPELINE_CALLS: usize = 1024;
-
-/// Calls of one pipeline that are read and not answered.
-pub const MAX_PIPELINE_UNANSWERED: usize = 1024;
 
 /// Bytes of the request id of an increment: a UUID, a ULID, or a trace id with a suffix.
 pub const MAX_REQUEST_ID_BYTES: usize = 64;

@@ -3,12 +3,9 @@
 //!
 //! Not here: whether the caller may (`server::wall`), and whether the state of the cache allows it (the store).
 
-use std::time::Duration;
-
 use bytes::Bytes;
 
 use super::failure::Failure;
-use super::metadata::Trace;
 use super::proto::{tutorial, v1};
 use crate::cache::cursor::{Cursor, CursorError};
 use crate::cache::key::{Key, KeyError};
@@ -84,16 +81,6 @@ pub struct DumpCall<'a> {
 pub struct TutorialStoreCall<'a> {
     pub key: Key<'a>,
     pub value: &'a Bytes,
-}
-
-/// What an item of a batch or a pipeline has of its own.
-#[derive(Clone, Debug, Default)]
-pub struct ItemContext {
-    /// From when the item was read; `None`: that of the enclosing call.
-    pub timeout: Option<Duration>,
-    pub dry_run: bool,
-    /// Without a `traceparent`: that of the enclosing call.
-    pub trace: Trace,
 }
 
 /// One operation of a pipeline that may be carried out.
@@ -242,18 +229,6 @@ pub fn pipeline_operation(call: &v1::PipelineCall, ttl: TtlPolicy) -> Result<Ope
         Asked::Touch(request) => Operation::Touch(touch_call(request, ttl)?),
         Asked::Increment(request) => Operation::Increment(increment_call(request, ttl)?),
     })
-}
-
-/// Reads what an item has of its own.
-#[must_use]
-pub fn item_context(context: Option<&v1::CallContext>) -> ItemContext {
-    let Some(context) = context else { return ItemContext::default() };
-    ItemContext {
-        timeout: (context.timeout_ms != 0)
-            .then(|| Duration::from_millis(context.timeout_ms).min(super::metadata::MAX_TIMEOUT)),
-        dry_run: context.dry_run,
-        trace: Trace::of_texts(&context.traceparent, &context.tracestate),
-    }
 }
 
 /// Checks a store of the tutorial's API. The token is not looked at.

@@ -56,7 +56,7 @@ pub type BatchDelete = Batch<v1::BatchDeleteItem>;
 impl<I: Item> Batch<I> {
     fn of<M: Message + Default>(call: &Call, message: Bytes, items: fn(M) -> Vec<I>) -> Result<Self, Failure> {
         convert::batch_size(service::count_items(&message))?;
-        let items = items(service::decode(message)?);
+        let items = items(convert::decode(message)?);
         Ok(Self {
             principal: call.principal()?.clone(),
             items: items.into_iter(),

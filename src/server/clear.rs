@@ -9,7 +9,6 @@ use super::body::Produce;
 use super::call::Call;
 use super::codec::encode;
 use super::method::Method;
-use super::service;
 use super::wall::registry::Principal;
 use crate::cache::cursor::Cursor;
 use crate::rpc::convert;
@@ -37,10 +36,10 @@ impl Clear {
     /// When the request is wrong.
     pub fn new(call: &Call, message: Bytes) -> Result<Self, Failure> {
         let prefix = if call.method == Method::DeletePrefix {
-            let request: v1::DeletePrefixRequest = service::decode(message)?;
+            let request: v1::DeletePrefixRequest = convert::decode(message)?;
             convert::delete_prefix_call(&request)?.to_owned()
         } else {
-            let v1::ClearRequest {} = service::decode(message)?;
+            let v1::ClearRequest {} = convert::decode(message)?;
             String::new()
         };
         Ok(Self { principal: call.principal()?.clone(), prefix, after: None, deleted: 0, turns: 0, ended: false })

@@ -10,7 +10,6 @@ use super::call::Call;
 use super::codec::encode::{bytes_len, number_len, put_bytes, put_number, put_prefix};
 use super::drain::{Phase, Watch};
 use super::held::{FREE_BYTES, Share};
-use super::service;
 use super::wall::Wall;
 use crate::cache::cursor::Cursor;
 use crate::cache::quota::Tenant;
@@ -46,7 +45,7 @@ impl Dump {
     /// # Errors
     /// When the request is wrong.
     pub fn new(call: &Call, message: Bytes, drain: Watch) -> Result<Self, Failure> {
-        let request: v1::DumpRequest = service::decode(message)?;
+        let request: v1::DumpRequest = convert::decode(message)?;
         let asked = convert::dump_call(&request)?;
         let space = call.principal()?.state.tenant.clone();
         let prefix = asked.prefix.to_owned();

@@ -103,7 +103,7 @@ impl Pipeline {
     fn accept(&mut self, call: &mut Call, message: Bytes) -> Result<(), Failure> {
         call.bytes_in += (message.len() + PREFIX_BYTES) as u64;
         convert::pipeline_size(service::count_items(&message))?;
-        let request: v1::PipelineRequest = service::decode(message)?;
+        let request: v1::PipelineRequest = convert::decode(message)?;
         check_ids(&request.calls)?;
         self.read_at = Instant::now();
         if let Some(token) = &self.token {

@@ -4,7 +4,6 @@
 //! Not here: who may (the wall), how messages travel (`codec`), and what a request must look like (`rpc::convert`).
 
 use bytes::{Buf as _, Bytes};
-use prost::Message;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
 use tokio::time::Instant;
 
@@ -103,24 +102,24 @@ pub fn unary(wall: &Wall, call: &Call, message: Bytes, now: Instant) -> Result<B
     let operations = Operations::of(wall, call.principal()?, call.mode(), now);
     match call.method {
         Method::Get => {
-            let request: v1::GetRequest = decode(message)?;
+            let request: v1::GetRequest = convert::decode(message)?;
             operations.get(convert::get_call(&request)?, |entry, now| Value::new(entry, now).to_frame())
         }
-        Method::Store => store(operations, &decode(message)?),
+        Method::Store => store(operations, &convert::decode(message)?),
         Method::Delete => {
-            let request: v1::DeleteRequest = decode(message)?;
+            let request: v1::DeleteRequest = convert::decode(message)?;
             Ok(encode::frame(&operations.delete(convert::delete_call(&request)?)?))
         }
         Method::Touch => {
-            let request: v1::TouchRequest = decode(message)?;
+            let request: v1::TouchRequest = convert::decode(message)?;
             Ok(encode::frame(&operations.touch(convert::touch_call(&request, operations.ttl)?)?))
         }
         Method::Increment => {
-            let request: v1::IncrementRequest = decode(message)?;
+            let request: v1::IncrementRequest = convert::decode(message)?;
             Ok(encode::frame(&operations.increment(convert::increment_call(&request, operations.ttl)?)?))
         }
         Method::Stats => {
-            let v1::StatsRequest {} = decode(message)?;
+            let v1::StatsRequest {} = convert::decode(message)?;
             Ok(encode::frame(&stats::answer(wall, call.principal()?)))
         }
         other => Err(Failure::UnknownMethod(other.traits().name.to_owned())),
@@ -133,14 +132,6 @@ pub fn unary(wall: &Wall, call: &Call, message: Bytes, now: Instant) -> Result<B
 /// Whatever a store may fail with.
 pub fn unary_store(wall: &Wall, call: &Call, request: &v1::StoreRequest) -> Result<Bytes, Failure> {
     store(Operations::of(wall, call.principal()?, call.mode(), Instant::now()), request)
-}
-
-/// Decodes a message.
-///
-/// # Errors
-/// [`Failure::Malformed`].
-pub fn decode<M: Message + Default>(message: Bytes) -> Result<M, Failure> {
-    M::decode(message).map_err(|error| Failure::Malformed(error.to_string()))
 }
 
 /// How many items a batch or a message of a pipeline has: its fields number 1. Counted before it is decoded, because an empty
@@ -170,6 +161,8 @@ fn store(operations: Operations<'_>, request: &v1::StoreRequest) -> Result<Bytes
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
 
     #[test]

@@ -9,7 +9,6 @@ use super::call::Call;
 use super::codec::encode::{self, Value};
 use super::drain::Watch;
 use super::dump::Dump;
-use super::service;
 use super::wall::Wall;
 use super::wall::registry::Principal;
 use crate::cache::store::{Condition, EntryRef, Mode, Scope};
@@ -21,7 +20,7 @@ use crate::rpc::token::Token;
 /// # Errors
 /// When the token is unknown or may only read, or the store fails.
 pub async fn store(call: &mut Call, message: Bytes) -> Result<Bytes, Failure> {
-    let request: tutorial::StoreReq = service::decode(message)?;
+    let request: tutorial::StoreReq = convert::decode(message)?;
     let connection = call.connection().clone();
     if !request.account_token.is_empty() {
         let principal = principal(call, &request.account_token).await?;
@@ -41,7 +40,7 @@ pub async fn store(call: &mut Call, message: Bytes) -> Result<Bytes, Failure> {
 /// # Errors
 /// [`Failure::NotFound`].
 pub fn get(call: &Call, message: Bytes) -> Result<Bytes, Failure> {
-    let request: tutorial::GetReq = service::decode(message)?;
+    let request: tutorial::GetReq = convert::decode(message)?;
     let key = convert::tutorial_get_call(&request)?;
     let wall = &call.connection().wall;
     let (now, frame) = (wall.clock.now(), |entry: &EntryRef<'_>| Value::bare(entry).to_frame());
@@ -55,7 +54,7 @@ pub fn get(call: &Call, message: Bytes) -> Result<Bytes, Failure> {
 /// # Errors
 /// When the request cannot be decoded.
 pub fn dump(wall: &Wall, message: Bytes, drain: Watch) -> Result<Dump, Failure> {
-    let tutorial::DumpReq {} = service::decode(message)?;
+    let tutorial::DumpReq {} = convert::decode(message)?;
     Ok(Dump::of_tutorial(wall, drain))
 }
 

@@ -5,8 +5,8 @@ use prost::Message;
 
 use super::{
     TtlPolicy, batch_delete_item, batch_get_item, batch_size, batch_store_item, delete_call, delete_prefix_call,
-    dump_call, get_call, increment_call, item_context, pipeline_id, pipeline_operation, pipeline_size, store_call,
-    touch_call, tutorial_get_call, tutorial_store_call,
+    dump_call, get_call, increment_call, pipeline_id, pipeline_operation, pipeline_size, store_call, touch_call,
+    tutorial_get_call, tutorial_store_call,
 };
 use crate::rpc::failure::Failure;
 use crate::rpc::proto::{tutorial, v1};
@@ -71,26 +71,17 @@ pub fn decode_and_check(kind: Kind, bytes: &[u8]) -> Result<(), Failure> {
         Kind::BatchGet => {
             let batch: v1::BatchGetRequest = decode(bytes)?;
             batch_size(batch.items.len())?;
-            batch.items.iter().try_for_each(|item| {
-                let _ = item_context(item.context.as_ref());
-                batch_get_item(item).map(drop)
-            })
+            batch.items.iter().try_for_each(|item| batch_get_item(item).map(drop))
         }
         Kind::BatchStore => {
             let batch: v1::BatchStoreRequest = decode(bytes)?;
             batch_size(batch.items.len())?;
-            batch.items.iter().try_for_each(|item| {
-                let _ = item_context(item.context.as_ref());
-                batch_store_item(item, ttl).map(drop)
-            })
+            batch.items.iter().try_for_each(|item| batch_store_item(item, ttl).map(drop))
         }
         Kind::BatchDelete => {
             let batch: v1::BatchDeleteRequest = decode(bytes)?;
             batch_size(batch.items.len())?;
-            batch.items.iter().try_for_each(|item| {
-                let _ = item_context(item.context.as_ref());
-                batch_delete_item(item).map(drop)
-            })
+            batch.items.iter().try_for_each(|item| batch_delete_item(item).map(drop))
         }
         Kind::DeletePrefix => delete_prefix_call(&decode(bytes)?).map(drop),
         Kind::Dump => dump_call(&decode(bytes)?).map(drop),
@@ -98,7 +89,6 @@ pub fn decode_and_check(kind: Kind, bytes: &[u8]) -> Result<(), Failure> {
             let message: v1::PipelineRequest = decode(bytes)?;
             pipeline_size(message.calls.len())?;
             message.calls.iter().try_for_each(|call| {
-                let _ = item_context(call.context.as_ref());
                 pipeline_id(call)?;
                 pipeline_operation(call, ttl).map(drop)
             })

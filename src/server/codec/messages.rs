@@ -10,12 +10,13 @@ use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use tokio_stream::Stream as _;
+use tonic::Status;
 use tonic::codec::{CompressionEncoding, DecodeBuf, Decoder, Streaming};
-use tonic::{Code, Status};
 
 use super::PREFIX_BYTES;
 use crate::rpc::failure::Failure;
 use crate::rpc::metadata::GRPC_ENCODING;
+use crate::rpc::status::failure_of_codec;
 use crate::server::held::{FREE_BYTES, Held, Share};
 
 /// Made once: a name given as text is parsed at every look-up.
@@ -88,7 +89,7 @@ where
             Source::Plain(frames) => frames.poll_next(cx),
             Source::Compressed { messages, limit, came } => Pin::new(messages).poll_next(cx).map(|next| {
                 came.store(0, Ordering::Relaxed);
-                next.map(|message| message.map_err(|status| failure_of(&status, *limit)))
+                next.map(|message| message.map_err(|status| failure_of_codec(&status, *limit)))
             }),
         };
         match next {
@@ -235,16 +236,6 @@ impl Decoder for Raw {
 
     fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
         Ok(Some(source.copy_to_bytes(source.remaining())))
-    }
-}
-
-/// What tonic's codec says, as ours.
-fn failure_of(status: &Status, limit: usize) -> Failure {
-    match status.code() {
-        // The prefix names too many bytes, or decompression came to too many.
-        Code::OutOfRange | Code::ResourceExhausted => Failure::MessageTooLarge { limit },
-        Code::Cancelled => Failure::Cancelled,
-        _ => malformed(status.message()),
     }
 }
 

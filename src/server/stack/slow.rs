@@ -12,6 +12,7 @@ use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
 use tower::Service as _;
 
+use crate::rpc::convert;
 use crate::rpc::failure::Failure;
 use crate::rpc::metadata;
 use crate::rpc::proto::v1;
@@ -166,7 +167,7 @@ async fn run(
 
 /// A store whose token is in its message.
 async fn store_with_token(call: &mut Call, message: Bytes) -> Result<Bytes, Failure> {
-    let request: v1::StoreRequest = service::decode(message)?;
+    let request: v1::StoreRequest = convert::decode(message)?;
     if request.account_token.is_empty() {
         return Err(Failure::TokenMissing);
     }
