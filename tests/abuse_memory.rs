@@ -275,6 +275,48 @@ async fn twenty_thousand_streams_on_one_connection_give_everything_back() {
 }
 
 #[tokio::test]
+async fn large_answers_that_nobody_reads_take_bounded_memory_and_give_it_back() {
+    let replica = Replica::start(&["--max-held", "16MiB"]).await;
+    let mut good = replica.good_client().await;
+    let key = "large";
+    let large = v1::StoreRequest { key: key.into(), val: vec![1; 1 << 20].into(), ..Default::default() };
+    let mut large = tonic::Request::new(large);
+    large.metadata_mut().insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
+    good.0.store(large).await.unwrap();
+    let before = replica.taken();
+    let mut builder = h2::client::Builder::new();
+    let (mut requests, connection) =
+        builder.initial_window_size(0).handshake::<_, bytes::Bytes>(replica.socket().await).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let message = [&[0, 0, 0, 0, 7, 10, 5], key.as_bytes()].concat();
+    let (mut unread, mut refused) = (Vec::new(), 0);
+    for _ in 0..800 {
+        requests = requests.ready().await.unwrap();
+        let request = http::Request::post("http://larder/larder.v1.Cache/Get")
+            .header("content-type", "application/grpc")
+            .header("authorization", format!("Bearer {TOKEN}"));
+        let (response, mut body) = requests.send_request(request.body(()).unwrap(), false).unwrap();
+        body.send_data(message.clone().into(), true).unwrap();
+        let response = response.await.unwrap();
+        // What comes without a message is the refusal.
+        if response.headers().contains_key("grpc-status") {
+            refused += 1;
+        } else {
+            unread.push((response, body));
+        }
+    }
+    assert_eq!((unread.len(), refused), (15, 785));
+    good.is_served().await;
+    let meanwhile = replica.taken();
+    // Not the 800 MiB that were asked for.
+    assert!(meanwhile.kb <= before.kb + 40 * 1024, "{before:?} before, {meanwhile:?} meanwhile");
+    drop((unread, requests));
+    connection.abort();
+    replica.gives_back(before).await;
+    good.is_served().await;
+}
+
+#[tokio::test]
 async fn floods_of_resets_and_of_malformed_streams_are_ended_and_give_everything_back() {
     let replica = Replica::start(&[]).await;
     let mut good = replica.good_client().await;

@@ -179,7 +179,7 @@ impl Wall {
     #[must_use]
     pub fn sources(&self) -> Sources {
         let (metrics, store, accounts) = (self.metrics.clone(), self.store.clone(), self.accounted.clone());
-        Sources { metrics, store, accounts, source: self.accounts.clone() }
+        Sources { metrics, store, accounts, source: self.accounts.clone(), held: self.held.clone() }
     }
 
     /// A connection's side of the wall.

@@ -87,6 +87,7 @@ async fn every_call_is_counted_once_and_no_secret_is_shown() {
         r#"larder_call_duration_seconds_count{method="larder.v1.Cache/Store"} 1"#,
         r#"larder_account_calls_total{account="one"} 3"#,
         r#"larder_account_keys{account="one"} 1"#,
+        "larder_held_bytes 0",
         "larder_store_entries 1",
         "larder_store_misses_total 1",
         "larder_connections 1",

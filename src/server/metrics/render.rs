@@ -16,6 +16,7 @@ use super::around;
 use super::{BUCKETS_US, CODES, MethodMetrics, Metrics, Refusal};
 use crate::cache::store::{Store, StoreStats};
 use crate::server::accounts::Accounts;
+use crate::server::held::Held;
 use crate::server::method::Method;
 use crate::server::wall::registry::{AccountCounts, Accounted};
 
@@ -25,6 +26,7 @@ pub struct Sources {
     pub store: Arc<Store>,
     pub accounts: Arc<Accounted>,
     pub source: Accounts,
+    pub held: Arc<Held>,
 }
 
 /// One moment of a replica, ready to be written.
@@ -33,6 +35,7 @@ struct Snapshot {
     store: StoreStats,
     accounts: Vec<AccountCounts>,
     source: Accounts,
+    held_bytes: u64,
 }
 
 /// Label pairs of one sample.
@@ -49,6 +52,7 @@ impl Sources {
             store: self.store.stats(),
             accounts: self.accounts.counts(),
             source: self.source.clone(),
+            held_bytes: self.held.bytes(),
         };
         let mut registry = Registry::default();
         registry.register_collector(Box::new(snapshot));
@@ -167,7 +171,7 @@ impl Snapshot {
     fn per_account(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         type Of = fn(&AccountCounts) -> u64;
         let counters: [(&str, &str, Of); 4] = [
-            ("larder_account_calls", "Calls of an account that were let in", |a| a.calls),
+            ("larder_account_calls", "Calls of an account, also those that were refused", |a| a.calls),
             ("larder_account_refused", "Calls of an account that its own limits refused", |a| a.refused),
             ("larder_account_request_bytes", "Bytes of an account's request messages", |a| a.bytes_in),
             ("larder_account_response_bytes", "Bytes of the answers to an account", |a| a.bytes_out),
@@ -215,6 +219,9 @@ impl Snapshot {
 
     fn process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let m = &self.metrics;
+        let help =
+            "Memory of large messages that have not come whole or are not taken; over --max-held, calls are refused";
+        single_gauge(encoder, "larder_held_bytes", help, self.held_bytes)?;
         single_gauge(encoder, "larder_uptime_seconds", "Time since the start", m.uptime().as_secs())?;
         let mut info = encoder.encode_descriptor("larder_build", "The running program", None, MetricType::Info)?;
         info.encode_info(&Labels(&[("version", env!("CARGO_PKG_VERSION"))]))

@@ -149,7 +149,7 @@ impl AccountState {
         Ok(())
     }
 
-    /// Counts calls that were let in.
+    /// Counts calls, also those that were refused.
     pub fn count(&self, calls: u64, bytes_in: u64, bytes_out: u64) {
         self.calls.fetch_add(calls, Ordering::Relaxed);
         self.bytes_in.fetch_add(bytes_in, Ordering::Relaxed);
