@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::body::Produce;
 use super::call::{Call, mode};
 use super::codec::encode::Value;
+use super::held::Share;
 use super::item::{self, Fit, Results, Tally, Turnstile};
 use super::method::Method;
 use super::service::{self, Operations};
@@ -30,6 +31,8 @@ const ERROR: u32 = 3;
 pub struct Batch<I> {
     principal: Arc<Principal>,
     items: std::vec::IntoIter<I>,
+    /// The items, for as long as the client does not take their results.
+    _kept: Share,
     index: u64,
     results: Results,
     turnstile: Turnstile,
@@ -56,10 +59,14 @@ pub type BatchDelete = Batch<v1::BatchDeleteItem>;
 impl<I: Item> Batch<I> {
     fn of<M: Message + Default>(call: &Call, message: Bytes, items: fn(M) -> Vec<I>) -> Result<Self, Failure> {
         convert::batch_size(service::count_items(&message))?;
+        let bytes = message.len();
         let items = items(convert::decode(message)?);
+        let mut kept = call.connection().wall.held.share();
+        kept.resize(bytes + size_of_val(items.as_slice()))?;
         Ok(Self {
             principal: call.principal()?.clone(),
             items: items.into_iter(),
+            _kept: kept,
             index: 0,
             results: Results::new(call.connection().wall.held.share()),
             turnstile: Turnstile::default(),

@@ -9,7 +9,7 @@ use super::body::Produce;
 use super::call::Call;
 use super::codec::encode::{bytes_len, number_len, put_bytes, put_number, put_prefix};
 use super::drain::{Phase, Watch};
-use super::held::{FREE_BYTES, Share};
+use super::held::Share;
 use super::wall::Wall;
 use crate::cache::cursor::Cursor;
 use crate::cache::quota::Tenant;
@@ -84,7 +84,7 @@ impl Produce for Dump {
             return Poll::Pending;
         }
         let bytes: usize = page.items.iter().map(item_bytes).sum();
-        if let Err(full) = self.share.resize(if bytes > FREE_BYTES { bytes } else { 0 }) {
+        if let Err(full) = self.share.resize(bytes) {
             return Poll::Ready(Some(Err(full)));
         }
         let mut frames = BytesMut::with_capacity(bytes);

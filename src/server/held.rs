@@ -51,12 +51,12 @@ impl Held {
 }
 
 impl Share {
-    /// Makes it so large.
+    /// Makes it so large; up to [`FREE_BYTES`] count as none.
     ///
     /// # Errors
     /// [`Failure::Overloaded`] when it would grow past the limit; then it stays as it is.
     pub fn resize(&mut self, bytes: usize) -> Result<(), Failure> {
-        let asked = bytes as u64;
+        let asked = if bytes > FREE_BYTES { bytes as u64 } else { 0 };
         let held = &self.held;
         if asked == self.bytes {
             return Ok(());
@@ -93,15 +93,17 @@ mod tests {
 
     #[test]
     fn shares_grow_to_the_limit_and_give_back_what_they_had() {
-        let held = Held::new(10);
+        const MIB: usize = 1024 * 1024;
+        let held = Held::new(10 * MIB as u64);
         let (mut one, mut two) = (held.share(), held.share());
-        assert_eq!(one.resize(7), Ok(()));
-        assert!(matches!(two.resize(4), Err(Failure::Overloaded { .. })));
-        assert_eq!((two.resize(3), held.bytes()), (Ok(()), 10));
-        assert!(one.resize(8).is_err());
-        assert_eq!((one.resize(5), held.bytes()), (Ok(()), 8));
+        assert_eq!(one.resize(7 * MIB), Ok(()));
+        assert!(matches!(two.resize(4 * MIB), Err(Failure::Overloaded { .. })));
+        assert_eq!((two.resize(3 * MIB), held.bytes()), (Ok(()), 10 << 20));
+        assert!(one.resize(8 * MIB).is_err());
+        assert_eq!((one.resize(5 * MIB), held.bytes()), (Ok(()), 8 << 20));
         drop(one);
-        assert_eq!(held.bytes(), 3);
+        assert_eq!(held.bytes(), 3 << 20);
+        assert_eq!((two.resize(FREE_BYTES), held.bytes()), (Ok(()), 0));
         drop(two);
         assert_eq!(held.bytes(), 0);
     }

@@ -11,7 +11,7 @@ use tonic::Code;
 use super::call::Call;
 use super::codec::PREFIX_BYTES;
 use super::codec::encode::{nested_len, number_len, put_nested, put_number};
-use super::held::{FREE_BYTES, Share};
+use super::held::Share;
 use super::method::Method;
 use super::metrics::Refusal;
 use super::wall::Wall;
@@ -102,11 +102,10 @@ impl Results {
         encode: impl FnOnce(&mut BytesMut),
     ) -> Result<Fit, Failure> {
         let (is_first, together) = (self.is_empty(), self.buffer.len() + length);
-        let counted = if together > FREE_BYTES { together } else { 0 };
         if !is_first && together > CHUNK_BYTES {
             return Ok(Fit::Full);
         }
-        match self.share.resize(counted) {
+        match self.share.resize(together) {
             Ok(()) => {
                 self.put(number, tag, length, encode);
                 Ok(Fit::Written)

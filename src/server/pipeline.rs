@@ -17,6 +17,7 @@ use super::call::{Call, mode};
 use super::codec::encode::Value;
 use super::codec::{Messages, PREFIX_BYTES};
 use super::drain::{Phase, Watch};
+use super::held::Share;
 use super::item::{self, Fit, Results, Tally, Turnstile};
 use super::method::Method;
 use super::service::{self, Operations};
@@ -46,6 +47,8 @@ pub struct Pipeline {
     token: Option<Token>,
     /// The calls of the last message that are not carried out yet.
     calls: std::vec::IntoIter<v1::PipelineCall>,
+    /// These, for as long as the client does not take the results of the first of them.
+    kept: Share,
     read_at: Instant,
     results: Results,
     turnstile: Turnstile,
@@ -66,6 +69,7 @@ impl Pipeline {
             messages,
             token,
             calls: Vec::new().into_iter(),
+            kept: call.connection().wall.held.share(),
             read_at: Instant::now(),
             results: Results::new(call.connection().wall.held.share()),
             turnstile: Turnstile::default(),
@@ -103,8 +107,10 @@ impl Pipeline {
     fn accept(&mut self, call: &mut Call, message: Bytes) -> Result<(), Failure> {
         call.bytes_in += (message.len() + PREFIX_BYTES) as u64;
         convert::pipeline_size(service::count_items(&message))?;
+        let bytes = message.len();
         let request: v1::PipelineRequest = convert::decode(message)?;
         check_ids(&request.calls)?;
+        self.kept.resize(bytes + size_of_val(request.calls.as_slice()))?;
         self.read_at = Instant::now();
         if let Some(token) = &self.token {
             let connection = call.connection().clone();
@@ -199,6 +205,7 @@ impl Produce for Pipeline {
             if fit == Fit::Full || self.results.len() >= SEND_BYTES {
                 return Poll::Ready(Some(Ok(self.results.take())));
             }
+            self.kept.clear();
             let waits = self.end.is_none() && self.poll_read(call, cx).is_pending();
             if (waits || self.end.is_some()) && !self.results.is_empty() {
                 return Poll::Ready(Some(Ok(self.results.take())));

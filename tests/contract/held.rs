@@ -150,3 +150,28 @@ async fn streams_give_way_when_much_is_held_and_lose_nothing() {
     eventually("the answer is let go", || server.wall.held.bytes() == 0).await;
     assert_eq!(all(good.dump(v1::DumpRequest::default()).await.unwrap().into_inner()).await.len(), 5);
 }
+
+#[tokio::test]
+async fn requests_whose_results_nobody_reads_are_bounded_and_given_back() {
+    let server = TestServer::builder().wall(|wall| wall.max_held_bytes = 8 << 20).start();
+    let bearer = format!("Bearer {TOKEN}");
+    // 20 KB on the wire, and a hundred times as much when decoded.
+    let batch = frame(&v1::BatchStoreRequest { items: vec![v1::BatchStoreItem::default(); 10_000] });
+    let raw = Raw::connect_and_read_nothing(&server).await;
+    let (mut unread, mut refused) = (Vec::new(), 0);
+    for _ in 0..20 {
+        let (response, mut send) = raw.begin("larder.v1.Cache/BatchStore", &[("authorization", bearer.as_str())]).await;
+        send.send_data(batch.clone(), true).unwrap();
+        let response = response.await.unwrap();
+        if response.headers().contains_key("grpc-status") {
+            assert_eq!(answer(response).await.reason(), "OVERLOADED");
+            refused += 1;
+        } else {
+            unread.push((response, send));
+        }
+    }
+    assert!(!unread.is_empty() && refused > 0, "{} unread, {refused} refused", unread.len());
+    assert!(server.wall.held.bytes() > 4 << 20);
+    drop(unread);
+    eventually("the batches are let go", || server.wall.held.bytes() == 0).await;
+}

@@ -26,6 +26,14 @@ impl Raw {
         Self(send)
     }
 
+    /// A connection whose client gives no stream a window: it reads nothing.
+    pub async fn connect_and_read_nothing(server: &TestServer) -> Self {
+        let socket = tokio::net::TcpStream::connect(server.address).await.unwrap();
+        let (send, connection) = h2::client::Builder::new().initial_window_size(0).handshake(socket).await.unwrap();
+        tokio::spawn(connection);
+        Self(send)
+    }
+
     /// Begins a call of `method` with more headers, and leaves its body to the caller.
     pub async fn begin(&self, method: &str, headers: &[(&str, &str)]) -> (ResponseFuture, SendStream<Bytes>) {
         let mut request = Request::post(format!("http://larder/{method}"))
