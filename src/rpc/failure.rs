@@ -73,7 +73,7 @@ pub enum Failure {
     AccountRate { account: String, limit: u32, retry_after: Duration },
     #[error("this replica is over its {limit} requests per second")]
     ServerRate { limit: u32, retry_after: Duration },
-    #[error("this replica has as many calls in progress as it takes")]
+    #[error("this replica has as much in progress as it takes")]
     Overloaded { retry_after: Duration },
     #[error("this replica is not serving yet")]
     Starting,

@@ -173,7 +173,8 @@ pub struct CallsConfig {
     #[arg(long, env = "LARDER_MAX_IN_PROGRESS", default_value_t = 10_000, value_name = "CALLS")]
     pub max_in_progress: usize,
 
-    /// The deadline of unary calls that come without one, and the longest that a unary call may have
+    /// The deadline of unary calls that come without one, and the longest that a unary call may have; also how long a stream
+    /// waits for its request
     #[arg(long, env = "LARDER_MAX_DEADLINE", default_value = "60s", value_parser = duration)]
     pub max_deadline: Duration,
 
