@@ -169,7 +169,8 @@ pub struct CallsConfig {
     #[arg(long, env = "LARDER_BURST", default_value_t = 100, value_name = "CALLS")]
     pub burst: u32,
 
-    /// Calls in progress at once; one more is refused at once, so that a full replica says so instead of becoming slow
+    /// Calls in progress at once; one more is refused at once, so that a full replica says so instead of becoming slow. Calls
+    /// without a token may take half
     #[arg(long, env = "LARDER_MAX_IN_PROGRESS", default_value_t = 10_000, value_name = "CALLS")]
     pub max_in_progress: usize,
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::rpc::failure::Failure;
 use crate::server::accept::WireStats;
-use crate::server::method::Method;
+use crate::server::method::{Access, Method};
 use crate::server::tls::Tls;
 
 pub use render::Sources;
@@ -33,7 +33,7 @@ pub struct Metrics {
 pub struct WorkerMetrics {
     methods: [MethodMetrics; Method::COUNT],
     refused: [AtomicU64; Refusal::COUNT],
-    /// Calls in progress on this worker; the wall's bound is on it.
+    /// Calls in progress on this worker, but for probes; the wall's bound is on it.
     pub in_progress: AtomicU64,
 }
 
@@ -145,13 +145,17 @@ impl WorkerMetrics {
 
     /// A call begins.
     pub fn begin(&self, method: Method) {
-        self.in_progress.fetch_add(1, Ordering::Relaxed);
+        if method.traits().access != Access::Probe {
+            self.in_progress.fetch_add(1, Ordering::Relaxed);
+        }
         self.methods[method.index()].in_progress.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A call that began has ended.
     pub fn end(&self, method: Method, code: tonic::Code, took: Duration, bytes_in: u64, bytes_out: u64) {
-        self.in_progress.fetch_sub(1, Ordering::Relaxed);
+        if method.traits().access != Access::Probe {
+            self.in_progress.fetch_sub(1, Ordering::Relaxed);
+        }
         self.methods[method.index()].in_progress.fetch_sub(1, Ordering::Relaxed);
         self.count(method, code, 1, took, bytes_in, bytes_out);
     }

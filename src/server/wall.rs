@@ -50,7 +50,7 @@ pub struct WallConfig {
     pub requests_per_second: Option<u32>,
     /// Calls that may come at once on top of it.
     pub burst: u32,
-    /// Calls in progress on one worker, streams included, beyond which more are refused.
+    /// Calls in progress on one worker, streams included, beyond which more are refused; calls without a token, beyond half.
     pub max_calls_per_worker: u64,
     /// Bytes of a call's metadata: names, values and 32 for each, as HTTP/2 counts.
     pub max_metadata_bytes: usize,
@@ -238,9 +238,7 @@ impl Connection {
             if wall.bucket.is_some() {
                 wall.take(wall.clock.us_at(call.started.into_std()))?;
             }
-            if self.worker.in_progress.load(Ordering::Relaxed) > wall.config.max_calls_per_worker {
-                return Err(Failure::Overloaded { retry_after: OVERLOAD_RETRY });
-            }
+            self.shed(traits.access == Access::Open)?;
         }
         if call.method == Method::Unknown {
             return Err(Failure::UnknownMethod(path.chars().take(MAX_PATH_CHARS).collect()));
@@ -254,8 +252,25 @@ impl Connection {
         }
         match traits.access {
             Access::Open | Access::Probe => Ok(Admission::In),
-            Access::Read | Access::Write => self.authenticate(call, headers),
+            Access::Read | Access::Write => {
+                let admission = self.authenticate(call, headers)?;
+                if matches!(admission, Admission::InMessage) {
+                    self.shed(true)?;
+                }
+                Ok(admission)
+            }
         }
+    }
+
+    /// Refuses a call that is one too many. Callers who have shown no token may take half of the places: they could hold them
+    /// all at no cost, while their messages do not come.
+    fn shed(&self, anonymous: bool) -> Result<(), Failure> {
+        let most = self.wall.config.max_calls_per_worker;
+        let bound = if anonymous { most.div_ceil(2) } else { most };
+        if self.worker.in_progress.load(Ordering::Relaxed) > bound {
+            return Err(Failure::Overloaded { retry_after: OVERLOAD_RETRY });
+        }
+        Ok(())
     }
 
     /// Rights and the account's rate: what is left once the caller is known.

@@ -167,6 +167,24 @@ async fn calls_over_the_bound_are_shed() {
 }
 
 #[tokio::test]
+async fn callers_without_a_token_cannot_take_every_place() {
+    let server = TestServer::builder().wall(|wall| wall.max_calls_per_worker = 6).start();
+    let raw = Raw::connect(&server).await;
+    let mut held = Vec::new();
+    for method in ["larder.v1.Cache/Store", "rpc.Cache/Get", "larder.v1.Accounts/GetByToken"] {
+        held.push(raw.begin(method, &[]).await);
+    }
+    for _ in 0..8 {
+        held.push(raw.begin("grpc.health.v1.Health/Check", &[]).await);
+    }
+    for method in ["larder.v1.Cache/Store", "rpc.Cache/Get"] {
+        let (response, _body) = raw.begin(method, &[]).await;
+        assert_eq!(answer(response.await.unwrap()).await.reason(), "OVERLOADED", "{method}");
+    }
+    assert_eq!(raw.call(GET, &[], frame(&get("k"))).await.code(), Code::NotFound);
+}
+
+#[tokio::test]
 async fn a_replica_that_starts_says_so() {
     let mut builder = TestServer::builder();
     builder.serving = false;
