@@ -119,7 +119,7 @@ impl Snapshot {
         let mut family =
             encoder.encode_descriptor("larder_call_duration_seconds", help, None, MetricType::Histogram)?;
         for method in Method::all() {
-            let bounds = BUCKETS_US.iter().map(|us| seconds(us * 1000)).chain([f64::MAX]);
+            let bounds = BUCKETS_US.iter().map(|us| seconds(us * 1000)).chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds
                 .enumerate()
                 .map(|(i, bound)| (bound, self.sum(method, |cells| cells.buckets[i].load(Relaxed))))
