@@ -179,9 +179,13 @@ impl Add {
         let access = if self.read_only { Access::ReadOnly } else { Access::ReadWrite };
         let news = edit::add(&mut file, id, FileToken { hash, access }, &self.limits);
         save(path, &file)?;
-        eprintln!("account `{id}` {news}; its token with hash {} is {}", hash.short(SHORT_HASH), describe(access));
+        exit::note(&format_args!(
+            "account `{id}` {news}; its token with hash {} is {}",
+            hash.short(SHORT_HASH),
+            describe(access)
+        ));
         if self.hash.is_none() {
-            eprintln!("keep the token, it is shown only now:");
+            exit::note(&format_args!("keep the token, it is shown only now:"));
             print(&token)?;
         }
         Ok(())
@@ -204,8 +208,10 @@ impl Revoke {
         let left = edit::revoke(&mut file, id, &self.hash)?;
         save(path, &file)?;
         match left {
-            0 => eprintln!("revoked; account `{id}` has no token left, so nobody can use it until one is added"),
-            left => eprintln!("revoked; account `{id}` has {left} left"),
+            0 => exit::note(&format_args!(
+                "revoked; account `{id}` has no token left, so nobody can use it until one is added"
+            )),
+            left => exit::note(&format_args!("revoked; account `{id}` has {left} left")),
         }
         Ok(())
     }
@@ -216,7 +222,10 @@ impl One {
         let mut file = load(&self.file.file)?;
         edit::remove(&mut file, &self.id)?;
         save(&self.file.file, &file)?;
-        eprintln!("account `{}` is removed; its entries stay until they expire or are evicted", self.id);
+        exit::note(&format_args!(
+            "account `{}` is removed; its entries stay until they expire or are evicted",
+            self.id
+        ));
         Ok(())
     }
 }
@@ -232,7 +241,7 @@ impl InFile {
 fn hash() -> Result<(), AccountError> {
     let input = io::stdin();
     if input.is_terminal() {
-        eprintln!("type the token (it is shown as you type), then Enter and Ctrl-D:");
+        exit::note(&format_args!("type the token (it is shown as you type), then Enter and Ctrl-D:"));
     }
     let mut token = Zeroizing::new(String::new());
     let read = input.lock().take(MAX_INPUT_BYTES).read_to_string(&mut token);

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::connect::Connect;
-use super::exit::Problem;
+use super::exit::{self, Problem};
 
 /// Remove a key; a missing one is no error
 #[derive(Args, Debug)]
@@ -22,7 +22,6 @@ pub struct Delete {
 impl Delete {
     pub async fn run(self) -> Result<(), Problem> {
         let existed = self.connect.client()?.delete(&self.key, self.if_version).await?;
-        println!("{}", if existed { "deleted" } else { "there was no value" });
-        Ok(())
+        exit::say(&if existed { "deleted" } else { "there was no value" })
     }
 }

@@ -13,7 +13,7 @@ use super::exit;
 use crate::cache::key::{AccountId, AccountIdError};
 use crate::server::accounts::file::{Access, File, FileAccount, FileToken};
 use crate::server::accounts::hash::Digest;
-use crate::server::app::{self, Addresses};
+use crate::server::app::{self, Addresses, AppError};
 use crate::server::config::Config;
 use crate::server::telemetry;
 
@@ -106,9 +106,21 @@ pub fn run(dev: &Dev) -> ExitCode {
     if let Err(error) = telemetry::init(&config.process) {
         return exit::usage(&error);
     }
-    match app::run(&config, |addresses| print!("{}", welcome(addresses, &accounts))) {
+    // The replica is of use also when nobody reads this.
+    let greet = |addresses: &Addresses| drop(exit::say(&welcome(addresses, &accounts)));
+    match app::run(&config, greet) {
         Ok(_) => ExitCode::SUCCESS,
-        Err(error) => exit::failure(&error),
+        Err(error) => exit::failure(&explain(&error)),
+    }
+}
+
+/// What went wrong, in terms of the flags that `larder dev` has.
+fn explain(error: &AppError) -> String {
+    match error {
+        AppError::Bind { address, source, .. } => {
+            format!("cannot listen on {address}: {source}; choose other ports with --base-port")
+        }
+        other => other.to_string(),
     }
 }
 
@@ -179,7 +191,7 @@ fn welcome(addresses: &Addresses, accounts: &Path) -> String {
          \x20 {command} store greeting 'hello, larder'\n\
          \x20 {command} get greeting\n\
          \x20 {command} stats\n\n\
-         Ctrl-C ends it; what it holds is gone then.\n",
+         Ctrl-C ends it; what it holds is gone then.",
         grpc, READY[0].token
     );
     text

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::connect::{BULK_TIMEOUT, Connect};
 use super::exit::Problem;
 use super::ndjson;
-use super::progress::Progress;
+use super::progress::{Progress, entries};
 use super::retry::{retry, wait};
 use crate::client::{Client, DumpedEntry, Error};
 
@@ -58,11 +58,14 @@ impl Dump {
         let received = receive(&client, &self.prefix, to).await;
         let (progress, written) = writer.await.map_err(|error| Problem::failure(&error))?;
         progress.finish("dumped");
-        written.map_err(|error| Problem::failure(&format!("cannot write {}: {error}", self.path.display())))?;
+        written.map_err(|error| match self.path == Path::new("-") {
+            true => Problem::output(&error),
+            false => Problem::failure(&format!("cannot write {}: {error}", self.path.display())),
+        })?;
         received?;
         match progress.failures() {
             0 => Ok(()),
-            some => Err(Problem::failure(&format!("{some} entries were not dumped; they are named above"))),
+            some => Err(Problem::failure(&format!("not dumped: {}, named above", entries(some)))),
         }
     }
 }

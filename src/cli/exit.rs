@@ -1,6 +1,7 @@
 //! How the command ends: a sentence on standard error, and an exit status that a script can tell apart (sysexits.h).
 
 use std::fmt::Display;
+use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use crate::client::Error;
@@ -41,6 +42,16 @@ pub fn clap(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
 }
 
+/// Writes a line to standard output. `println!` would panic when nobody reads it, or the disk is full.
+pub fn say(line: &impl Display) -> Result<(), Problem> {
+    writeln!(io::stdout(), "{line}").map_err(|error| Problem::output(&error))
+}
+
+/// Writes a line to standard error, if anybody can be told there.
+pub fn note(line: &impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 impl Problem {
     pub fn usage(problem: &impl Display) -> Self {
         Self { status: USAGE, sentence: problem.to_string() }
@@ -54,9 +65,20 @@ impl Problem {
         Self { status: UNAVAILABLE, sentence: problem.to_string() }
     }
 
+    /// Standard output could not be written. A reader that has gone, like `head`, had what it wanted: there is nothing to say.
+    pub fn output(error: &io::Error) -> Self {
+        let sentence = match error.kind() {
+            ErrorKind::BrokenPipe => String::new(),
+            _ => format!("cannot write to standard output: {error}"),
+        };
+        Self { status: FAILURE, sentence }
+    }
+
     /// Says it and ends.
     pub fn exit(&self) -> ExitCode {
-        eprintln!("larder: {}", self.sentence);
+        if !self.sentence.is_empty() {
+            note(&format_args!("larder: {}", self.sentence));
+        }
         ExitCode::from(self.status)
     }
 }
@@ -82,7 +104,10 @@ fn hint(error: &Error) -> &'static str {
         Error::Answer(Failure::TokenMissing) => "; here: --token, --token-file or LARDER_TOKEN",
         Error::Answer(Failure::TokenUnknown) => "; check --token, --token-file or LARDER_TOKEN",
         Error::Answer(Failure::AppliedUnknown { .. }) => {
-            "; if it always is, the server wants TLS (https://, --tls-ca) or a client certificate (--tls-cert)"
+            "; if it always is, what listens there is not a Larder server, or wants TLS (https://, --tls-ca) or a client certificate (--tls-cert)"
+        }
+        Error::Answer(Failure::Other { message, .. }) if message.is_empty() => {
+            "the server answered with an error and no message; is this its gRPC port?"
         }
         Error::Answer(Failure::DeadlineExceeded) => "; give it longer with --timeout",
         _ => "",

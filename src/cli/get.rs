@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::connect::Connect;
-use super::exit::Problem;
+use super::exit::{self, Problem};
 
 /// Write a value to standard output, as it was stored
 #[derive(Args, Debug)]
@@ -35,7 +35,7 @@ impl Get {
             let ttl = entry
                 .remaining_ttl
                 .map_or("does not expire".to_owned(), |ttl| format!("expires in {}", humantime::format_duration(ttl)));
-            eprintln!("version {}, {} bytes, {ttl}", entry.version, entry.value.len());
+            exit::note(&format_args!("version {}, {} bytes, {ttl}", entry.version, entry.value.len()));
         }
         match &self.output {
             Some(path) => std::fs::write(path, &entry.value)
@@ -43,7 +43,7 @@ impl Get {
             None => std::io::stdout()
                 .write_all(&entry.value)
                 .and_then(|()| std::io::stdout().flush())
-                .map_err(|error| Problem::failure(&format!("cannot write the value: {error}"))),
+                .map_err(|error| Problem::output(&error)),
         }
     }
 }

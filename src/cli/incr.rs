@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::connect::{Connect, ttl};
-use super::exit::Problem;
+use super::exit::{self, Problem};
 use crate::client::IncrementOptions;
 
 /// Add to a counter and print its value
@@ -34,7 +34,6 @@ impl Incr {
     pub async fn run(self) -> Result<(), Problem> {
         let options = IncrementOptions { request_id: self.request_id.unwrap_or_default(), ttl: self.ttl };
         let counted = self.connect.client()?.increment(&self.key, self.delta, options).await?;
-        println!("{}", counted.value);
-        Ok(())
+        exit::say(&counted.value)
     }
 }

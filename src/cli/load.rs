@@ -13,7 +13,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::connect::{BULK_TIMEOUT, Connect};
 use super::exit::Problem;
-use super::progress::Progress;
+use super::progress::{Progress, entries};
 use super::retry::retry;
 use crate::cache::limits::MAX_ENTRY_BYTES;
 use crate::client::{Client, Error, StoreOptions};
@@ -95,7 +95,7 @@ impl Load {
         let failures = if self.skip_too_large { progress.other_failures() } else { progress.failures() };
         match failures {
             0 => Ok(()),
-            some => Err(Problem::failure(&format!("{some} entries were not {verb}; they are named above"))),
+            some => Err(Problem::failure(&format!("not {verb}: {}, named above", entries(some)))),
         }
     }
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::exit;
+
 /// How often the bar is drawn.
 const DRAWS_PER_SECOND: u8 = 8;
 
@@ -49,7 +51,7 @@ impl Progress {
         // Control characters of a name must not reach the terminal.
         let line = format!("{}: {why}", name.escape_debug());
         if self.bar.is_hidden() {
-            eprintln!("{line}");
+            exit::note(&line);
         } else {
             self.bar.println(line);
         }
@@ -63,9 +65,11 @@ impl Progress {
         let bytes = ByteSize(self.bytes);
         let speed = ByteSize(rate_of(self.bytes, time));
         let seconds = time.as_secs_f64();
-        eprintln!("{verb} {} entries, {bytes}, in {seconds:.1} s ({rate}/s, {speed}/s)", self.entries);
+        let entries = entries(self.entries);
+        exit::note(&format_args!("{verb} {entries}, {bytes}, in {seconds:.1} s ({rate}/s, {speed}/s)"));
         if self.failed > 0 {
-            eprintln!("not {verb}: {}, of these {} over the limit", self.failed, self.too_large);
+            let which = format!("{} over the limit", self.too_large);
+            exit::note(&format_args!("not {verb}: {}, of these {which}", self.failed));
         }
     }
 
@@ -78,6 +82,11 @@ impl Progress {
     pub fn other_failures(&self) -> u64 {
         self.failed - self.too_large
     }
+}
+
+/// A number of entries, for people.
+pub fn entries(count: u64) -> String {
+    if count == 1 { "1 entry".to_owned() } else { format!("{count} entries") }
 }
 
 /// Per second, of times down to a millisecond.

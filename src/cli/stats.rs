@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use clap::Args;
 
 use super::connect::Connect;
-use super::exit::Problem;
+use super::exit::{self, Problem};
 use crate::rpc::proto::v1::StatsResponse;
 
 /// Say what the account uses and may use, and how the replica that answers is doing
@@ -20,7 +20,7 @@ impl Stats {
     pub async fn run(self) -> Result<(), Problem> {
         let stats = self.connect.client()?.stats().await?;
         for (name, value) in lines(&stats) {
-            println!("{name:<24} {value}");
+            exit::say(&format_args!("{name:<24} {value}"))?;
         }
         Ok(())
     }

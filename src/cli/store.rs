@@ -8,7 +8,7 @@ use bytes::Bytes;
 use clap::Args;
 
 use super::connect::{Connect, ttl};
-use super::exit::Problem;
+use super::exit::{self, Problem};
 use crate::cache::limits::MAX_ENTRY_BYTES;
 use crate::client::{Condition, StoreOptions};
 
@@ -52,8 +52,7 @@ impl Store {
         let options = StoreOptions { ttl: self.ttl, condition: self.condition() };
         let value = self.value()?;
         let version = self.connect.client()?.store(&self.key, value, options).await?;
-        println!("{version}");
-        Ok(())
+        exit::say(&version)
     }
 
     fn condition(&self) -> Condition {

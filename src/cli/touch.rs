@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::connect::{Connect, ttl};
-use super::exit::Problem;
+use super::exit::{self, Problem};
 use crate::client::Touch as Mode;
 
 /// Change how long an entry lives
@@ -40,9 +40,8 @@ impl Touch {
         let touched = self.connect.client()?.touch(&self.key, self.ttl, mode).await?;
         let changed = if touched.changed { "changed" } else { "unchanged" };
         match touched.remaining_ttl {
-            Some(ttl) => println!("{changed}: expires in {}", humantime::format_duration(ttl)),
-            None => println!("{changed}: does not expire"),
+            Some(ttl) => exit::say(&format_args!("{changed}: expires in {}", humantime::format_duration(ttl))),
+            None => exit::say(&format_args!("{changed}: does not expire")),
         }
-        Ok(())
     }
 }

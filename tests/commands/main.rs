@@ -48,12 +48,21 @@ impl Larder {
     }
 
     pub fn run_with(&self, arguments: &[&str], input: &[u8]) -> Said {
+        self.run_between(arguments, input, Stdio::piped())
+    }
+
+    /// Runs it with a standard output of the caller's.
+    pub fn run_into(&self, arguments: &[&str], out: impl Into<Stdio>) -> Said {
+        self.run_between(arguments, b"", out.into())
+    }
+
+    fn run_between(&self, arguments: &[&str], input: &[u8], out: Stdio) -> Said {
         let mut child = Command::new(env!("CARGO_BIN_EXE_larder"))
             .args(arguments)
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdout(out)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

@@ -62,6 +62,45 @@ fn a_server_that_is_silent_is_not_waited_for() {
 }
 
 #[test]
+fn a_reader_that_has_gone_is_told_nothing() {
+    let server = TestServer::start();
+    let larder = Larder::of(&server);
+    larder.ok(&["store", "k", "v"]);
+    for arguments in [&["stats"][..], &["health"], &["incr", "n"], &["get", "k"], &["dump"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let said = larder.run_into(arguments, writer);
+        assert_eq!(said.status, 1, "{arguments:?}: {}", said.err);
+        assert!(!said.err.contains("larder:") && !said.err.contains("panicked"), "{arguments:?}: {}", said.err);
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_said() {
+    let server = TestServer::start();
+    let larder = Larder::of(&server);
+    for arguments in [&["stats"][..], &["store", "k", "v"], &["get", "k"], &["dump"]] {
+        let said = larder.run_into(arguments, std::fs::File::options().write(true).open("/dev/full").unwrap());
+        assert_eq!(said.status, 1, "{arguments:?}: {}", said.err);
+        assert!(said.err.contains("larder: cannot write to standard output: "), "{arguments:?}: {}", said.err);
+    }
+}
+
+#[test]
+fn what_answers_but_is_no_larder_is_explained() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let other = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+    });
+    let said = Larder::at(address).run(&["get", "k"]);
+    other.join().unwrap();
+    assert_eq!(said.status, 69, "{}", said.err);
+    assert!(said.err.contains("not a Larder server"), "{}", said.err);
+}
+
+#[test]
 fn a_missing_or_wrong_token_is_explained() {
     let server = TestServer::start();
     let said = Larder::of(&server).with("LARDER_TOKEN", "").run(&["get", "k"]);
