@@ -11,7 +11,7 @@ use larder::server::config::Standalone;
 const HEAD: &str = "# Configuration\n\n\
     Every setting of `larder serve` is a flag and an environment variable; a flag wins. Durations are written like `500ms`, `30s`, \
     `5min`, sizes like `512MiB`. A configuration that cannot work ends with exit status 64 and a sentence that says what to \
-    change; `larder serve --print-config` prints the one in force. Where accounts and their limits come from is in \
+    change; `larder serve --print-config` prints the one in force, as an environment file. Where accounts and their limits come from is in \
     [accounts.md](accounts.md).\n\n\
     This page is made from `src/server/config.rs`: `UPDATE=1 cargo test --test configuration`.\n";
 

@@ -15,7 +15,7 @@ pub struct Serve {
     #[command(flatten)]
     pub config: Config,
 
-    /// Print the effective configuration and end
+    /// Print the effective configuration as an environment file and end
     #[arg(long)]
     pub print_config: bool,
 }
@@ -26,7 +26,11 @@ pub fn run(serve: &Serve, matches: &ArgMatches) -> ExitCode {
     let settings = config::effective(matches);
     if serve.print_config {
         for Setting { variable, value } in &settings {
-            println!("{variable}={value}");
+            // As an environment file, an empty value would be a wrong one.
+            let unset = if value.is_empty() { "# " } else { "" };
+            if let Err(problem) = exit::say(&format_args!("{unset}{variable}={value}")) {
+                return problem.exit();
+            }
         }
         return ExitCode::SUCCESS;
     }

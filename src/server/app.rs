@@ -66,7 +66,7 @@ pub enum AppError {
     RemoteAccounts(#[from] RemoteError),
     #[error("there are no accounts; name a file with --accounts or a service with --accounts-url")]
     NoAccounts,
-    #[error("{error}: {source}", source = chain(.error))]
+    #[error("{error}{source}", source = chain(.error))]
     Tls { error: TlsError },
     #[error("the memory of this machine is unknown; say with --capacity how much the entries may take")]
     Capacity,
@@ -195,5 +195,5 @@ fn accounts(config: &AccountsConfig, tasks: &mut JoinSet<()>) -> Result<Accounts
 
 /// What a failure says of its cause.
 fn chain(error: &TlsError) -> String {
-    std::error::Error::source(error).map(ToString::to_string).unwrap_or_default()
+    std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default()
 }

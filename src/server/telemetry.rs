@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, fmt};
@@ -13,7 +13,7 @@ use super::config::{LogFormat, ProcessConfig};
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     #[error("--log is no filter; write a level such as info, or directives such as info,larder::access=off")]
-    Filter(#[from] ParseError),
+    Filter,
     #[error("something else set up logging in this process before")]
     Taken(#[from] TryInitError),
 }
@@ -23,7 +23,7 @@ pub enum TelemetryError {
 /// # Errors
 /// When the filter is malformed, or logging is set up already.
 pub fn init(config: &ProcessConfig) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(&config.log)?;
+    let filter = filter(&config.log)?;
     let lines = match config.log_format {
         LogFormat::Json => fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed(),
         LogFormat::Text => {
@@ -33,4 +33,28 @@ pub fn init(config: &ProcessConfig) -> Result<(), TelemetryError> {
     };
     tracing_subscriber::registry().with(lines.with_filter(filter)).try_init()?;
     Ok(())
+}
+
+/// A bare word that is no level would be taken for a target's name: `inof` would log nothing at all.
+fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
+    let misspelt = |directive: &str| !directive.contains('=') && directive.parse::<LevelFilter>().is_err();
+    if text.split(',').any(misspelt) {
+        return Err(TelemetryError::Filter);
+    }
+    EnvFilter::try_new(text).map_err(|_| TelemetryError::Filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_level_is_no_filter() {
+        for right in ["info", "INFO", "off", "info,larder::access=warn"] {
+            assert!(filter(right).is_ok(), "{right}");
+        }
+        for wrong in ["inof", "info,larder::access", "larder=loud"] {
+            assert!(filter(wrong).is_err(), "{wrong}");
+        }
+    }
 }

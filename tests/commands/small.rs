@@ -1,5 +1,7 @@
 //! One key at a time.
 
+use std::process::Command;
+
 use super::support::{READ_ONLY, TestServer};
 use super::{Larder, about_10_minutes};
 
@@ -113,4 +115,15 @@ fn a_token_may_come_from_a_file() {
     let said = larder.run(&["store", "k", "v"]);
     assert_eq!(said.status, 1);
     assert!(said.err.contains("may only read"), "{}", said.err);
+}
+
+#[test]
+fn the_configuration_in_force_is_an_environment_file() {
+    let larder = Larder::at("127.0.0.1:1");
+    let printed = larder.ok(&["serve", "--print-config", "--accounts", "a.json", "--capacity", "64MiB"]);
+    assert!(printed.contains("\n# LARDER_TLS_CERT=\n"), "{printed}");
+    let mut again = Command::new(env!("CARGO_BIN_EXE_larder"));
+    let settings = printed.lines().filter(|line| !line.starts_with('#')).map(|line| line.split_once('=').unwrap());
+    let output = again.args(["serve", "--print-config"]).env_clear().envs(settings).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), printed);
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Config;
+use crate::cache::limits::MAX_TTL_MS;
 
 /// A configuration that cannot work. `Display` says what to change.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -11,6 +12,9 @@ pub struct ConfigError(String);
 
 /// The least capacity that is worth starting with, in bytes: one entry of the maximum size, twice.
 const MIN_CAPACITY: u64 = 8 * 1024 * 1024;
+
+/// The least metadata that a call can do with, in bytes.
+const MIN_METADATA: u64 = 1024;
 
 /// Threads: more than this is a mistake of units.
 const MAX_WORKERS: usize = 1024;
@@ -58,6 +62,12 @@ impl Config {
         }
         if self.calls.max_held.is_some_and(|held| held.as_u64() < MIN_CAPACITY) {
             return error("--max-held is under 8MiB, which two messages of the largest size fill; give it more");
+        }
+        if self.calls.max_metadata.as_u64() < MIN_METADATA {
+            return error("--max-metadata is under 1KiB, which gRPC's own headers and a token may fill; give it more");
+        }
+        if self.memory.max_ttl > Duration::from_millis(MAX_TTL_MS) {
+            return error("--max-ttl is over 400days, the longest that an entry may live; give it less");
         }
         if self.process.workers > MAX_WORKERS {
             return Err(ConfigError(format!("--workers is over {MAX_WORKERS}; give the number of cores, or 0")));
@@ -121,6 +131,8 @@ mod tests {
             ("--accounts a --silence-timeout 1s", "--keepalive-interval"),
             ("--accounts a --capacity 1MiB", "--capacity"),
             ("--accounts a --max-held 1MiB", "--max-held"),
+            ("--accounts a --max-metadata 1", "--max-metadata"),
+            ("--accounts a --max-ttl 401days", "--max-ttl"),
             ("--accounts a --workers 5000", "--workers"),
             ("--accounts a --listen 127.0.0.1:1 --admin-listen 127.0.0.1:1", "127.0.0.1:1"),
             ("--accounts a --tls-cert c", "--tls-key"),
