@@ -45,6 +45,22 @@ pub(super) fn hash_bytes(account: &[u8], key: &[u8]) -> u64 {
     hasher.digest()
 }
 
+/// The route itself, as a header carries it: what [`route_hash`] hashes.
+#[must_use]
+pub fn route(account: &AccountId, key: Key<'_>) -> String {
+    let mut route = String::with_capacity(account.as_str().len() + 1 + key.as_bytes().len());
+    route.push_str(account.as_str());
+    route.push('/');
+    for &byte in key.as_bytes() {
+        if is_plain(byte) {
+            route.push(char::from(byte));
+        } else {
+            route.extend(['%', char::from(hex(byte >> 4)), char::from(hex(byte & 15))]);
+        }
+    }
+    route
+}
+
 fn is_plain(byte: u8) -> bool {
     matches!(byte, 0x20..=0x7E) && byte != b'%'
 }
@@ -71,5 +87,13 @@ mod tests {
     #[test]
     fn bytes_that_no_header_takes_are_percent_encoded() {
         assert_eq!(hash("a", "50%\n\u{e4}\u{7f}"), xxh64(b"a/50%25%0A%C3%A4%7F", 0));
+    }
+
+    #[test]
+    fn the_route_that_is_sent_is_the_route_that_is_hashed() {
+        for key in ["plain", "a key/with~signs", "50%\n\u{e4}\u{7f}", &"\u{4f60}".repeat(1000)] {
+            let (account, key) = (AccountId::new("team-7").unwrap(), Key::new(key).unwrap());
+            assert_eq!(xxh64(route(&account, key).as_bytes(), 0), route_hash(&account, key));
+        }
     }
 }
