@@ -5,6 +5,7 @@ pub mod cache;
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
+pub mod ownership;
 pub mod ring;
 #[cfg(feature = "client")]
 pub mod rpc;

@@ -1,0 +1,4 @@
+//! Who owns a key while replicas come and go.
+
+pub mod member;
+pub mod view;

@@ -1,0 +1,225 @@
+//! What a replica knows of the members, as a value that merges (rule 1): replicas that heard the same things hold the same
+//! view, whatever the order.
+//!
+//! A view is what the source says, slice by slice, and what the replicas say of themselves and each other: boots, and the
+//! marks *leaving*, *left* and *gone*. Nothing here decides who owns what; see [`super::snapshot`].
+//!
+//! **The source.** Each slice has a version, the greater wins. `floor` is the version of the newest consistent list that
+//! went in: a slice that the view does not name, and that is no newer, does not exist any more. So the memory of deleted
+//! slices ends with the next list, and still nobody can bring one back. The floor is part of the view's identity:
+//! without it a slice that came and went would leave the very view from before, and a late message of that time would count.
+//!
+//! **Marks** belong to one boot of a uid. Greater boots win, as of one uid only the greatest boot known counts. Marks of
+//! uids that are no endpoint are dropped: uids do not return. (Should a uid move between slices, and the news of its removal
+//! overtake that of its coming, its marks may be lost: a leaver and a restarted process put their own back, and the
+//! failure detector finds again who is gone. The source's adapter holds such a removal back.)
+
+mod encoding;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use encoding::{Digest, ViewError};
+
+use super::member::{Boot, Endpoint, MemberId, Uid};
+
+/// Deleted slices that are remembered, the oldest forgotten first. They go with the next consistent list.
+pub const MAX_DELETED_SLICES: usize = 1024;
+
+/// What a replica knows of the members. Equal if and only if the digests are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    floor: u64,
+    slices: BTreeMap<Arc<str>, Slice>,
+    /// The greatest boot heard of.
+    boots: Marks,
+    /// Announced by the leaver.
+    leaving: Marks,
+    /// Ended in good order, said by itself.
+    left: Marks,
+    /// Crashed or lost, said by others.
+    gone: Marks,
+}
+
+/// Per uid, the greatest boot that the mark was put on.
+type Marks = BTreeMap<Uid, Boot>;
+
+/// One slice at one version. `endpoints` are sorted, a uid once; none: it was deleted at this version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Slice {
+    version: u64,
+    endpoints: Option<Arc<[Endpoint]>>,
+}
+
+impl Slice {
+    fn new(version: u64, mut endpoints: Vec<Endpoint>) -> Self {
+        endpoints.sort_unstable();
+        endpoints.dedup_by(|later, kept| later.uid == kept.uid);
+        Self { version, endpoints: Some(endpoints.into()) }
+    }
+
+    /// The greater version; of one version, the deletion. Two contents of one version are an error of the source: any
+    /// choice will do that is everybody's.
+    fn newer<'a>(&'a self, other: &'a Self) -> &'a Self {
+        let rank = |slice: &'a Self| (slice.version, slice.endpoints.is_none(), &slice.endpoints);
+        if rank(self) >= rank(other) { self } else { other }
+    }
+}
+
+impl View {
+    /// What a consistent list says: `version` is the list's, each slice has its own.
+    #[must_use]
+    pub fn of_list(version: u64, slices: impl IntoIterator<Item = (Arc<str>, u64, Vec<Endpoint>)>) -> Self {
+        let slices = slices.into_iter().map(|(name, at, endpoints)| (name, Slice::new(at, endpoints)));
+        Self { floor: version, slices: slices.collect(), ..Self::default() }
+    }
+
+    /// What a watch says of one slice.
+    #[must_use]
+    pub fn of_slice(name: &str, version: u64, endpoints: Vec<Endpoint>) -> Self {
+        Self { slices: [(name.into(), Slice::new(version, endpoints))].into(), ..Self::default() }
+    }
+
+    /// What a watch says of a slice that was deleted at `version`.
+    #[must_use]
+    pub fn of_deleted_slice(name: &str, version: u64) -> Self {
+        Self { slices: [(name.into(), Slice { version, endpoints: None })].into(), ..Self::default() }
+    }
+
+    /// Rule 1. Commutative, associative and idempotent.
+    #[must_use]
+    pub fn merge(&self, other: &Self) -> Self {
+        let mut slices = BTreeMap::new();
+        for (name, slice) in &self.slices {
+            match other.slices.get(name) {
+                Some(theirs) => _ = slices.insert(name.clone(), slice.newer(theirs).clone()),
+                None if slice.version > other.floor => _ = slices.insert(name.clone(), slice.clone()),
+                None => {}
+            }
+        }
+        for (name, slice) in &other.slices {
+            if !self.slices.contains_key(name) && slice.version > self.floor {
+                slices.insert(name.clone(), slice.clone());
+            }
+        }
+        let mut merged = Self {
+            floor: self.floor.max(other.floor),
+            slices,
+            boots: greater(&self.boots, &other.boots),
+            leaving: greater(&self.leaving, &other.leaving),
+            left: greater(&self.left, &other.left),
+            gone: greater(&self.gone, &other.gone),
+        };
+        merged.normalise();
+        merged
+    }
+
+    /// This view, and that a process of a pod was heard from.
+    #[must_use]
+    pub fn with_boot(&self, id: &MemberId) -> Self {
+        self.merge(&Self { boots: mark(id), ..self.clone() })
+    }
+
+    /// This view, and that a member announces that it leaves.
+    #[must_use]
+    pub fn with_leaving(&self, id: &MemberId) -> Self {
+        self.merge(&Self { leaving: mark(id), ..self.clone() })
+    }
+
+    /// This view, and that a member ended in good order.
+    #[must_use]
+    pub fn with_left(&self, id: &MemberId) -> Self {
+        self.merge(&Self { left: mark(id), ..self.clone() })
+    }
+
+    /// This view, and that a member is lost.
+    #[must_use]
+    pub fn with_gone(&self, id: &MemberId) -> Self {
+        self.merge(&Self { gone: mark(id), ..self.clone() })
+    }
+
+    /// All endpoints, in any condition, each uid once: as the slice with the greatest version has it.
+    #[must_use]
+    pub fn endpoints(&self) -> BTreeMap<&Uid, &Endpoint> {
+        let mut found: BTreeMap<&Uid, (u64, &Endpoint)> = BTreeMap::new();
+        for slice in self.slices.values() {
+            for endpoint in slice.endpoints.iter().flat_map(|endpoints| endpoints.iter()) {
+                let newer = (slice.version, endpoint);
+                found.entry(&endpoint.uid).and_modify(|known| *known = newer.max(*known)).or_insert(newer);
+            }
+        }
+        found.into_iter().map(|(uid, (_, endpoint))| (uid, endpoint)).collect()
+    }
+
+    /// The greatest boot of a uid heard of; 0 when there is none.
+    #[must_use]
+    pub fn boot(&self, uid: &Uid) -> Boot {
+        self.boots.get(uid).copied().unwrap_or_default()
+    }
+
+    /// Has this process said that it leaves?
+    #[must_use]
+    pub fn is_leaving(&self, id: &MemberId) -> bool {
+        self.leaving.get(&id.uid).is_some_and(|boot| *boot >= id.boot)
+    }
+
+    /// Has exactly this process ended in good order?
+    #[must_use]
+    pub fn has_left(&self, id: &MemberId) -> bool {
+        self.left.get(&id.uid) == Some(&id.boot)
+    }
+
+    /// Has this process been declared lost, or did a later process of its pod start, without its having left?
+    #[must_use]
+    pub fn is_gone(&self, id: &MemberId) -> bool {
+        let declared = self.gone.get(&id.uid).is_some_and(|boot| *boot >= id.boot);
+        (declared || self.boot(&id.uid) > id.boot) && !self.has_left(id)
+    }
+
+    /// Versions of the source: the newest list, and the newest slice.
+    #[must_use]
+    pub fn source_version(&self) -> (u64, u64) {
+        (self.floor, self.slices.values().map(|slice| slice.version).max().unwrap_or_default())
+    }
+
+    /// Leaves one form of what means the same, and drops what nobody needs any more.
+    fn normalise(&mut self) {
+        let floor = self.floor;
+        self.slices.retain(|_, slice| slice.endpoints.is_some() || slice.version > floor);
+        self.forget_old_deletions();
+        let endpoints: Vec<Uid> = self.endpoints().into_keys().cloned().collect();
+        let is_endpoint = |uid: &Uid| endpoints.binary_search(uid).is_ok();
+        for marks in [&mut self.boots, &mut self.leaving, &mut self.left, &mut self.gone] {
+            marks.retain(|uid, _| is_endpoint(uid));
+        }
+        // `left` beats `gone`.
+        let left = &self.left;
+        self.gone.retain(|uid, boot| left.get(uid).is_none_or(|left| *left < *boot));
+    }
+
+    fn forget_old_deletions(&mut self) {
+        let deleted = self.slices.values().filter(|slice| slice.endpoints.is_none());
+        let mut versions: Vec<u64> = deleted.map(|slice| slice.version).collect();
+        if versions.len() > MAX_DELETED_SLICES {
+            versions.sort_unstable();
+            let oldest_kept = versions[versions.len() - MAX_DELETED_SLICES];
+            self.slices.retain(|_, slice| slice.endpoints.is_some() || slice.version >= oldest_kept);
+        }
+    }
+}
+
+fn mark(id: &MemberId) -> Marks {
+    [(id.uid.clone(), id.boot)].into()
+}
+
+fn greater(one: &Marks, other: &Marks) -> Marks {
+    let mut all = one.clone();
+    for (uid, boot) in other {
+        let known = all.entry(uid.clone()).or_insert(*boot);
+        *known = (*known).max(*boot);
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests;
