@@ -70,6 +70,16 @@ impl HybridClock {
         }
     }
 
+    /// What to tell others: the clock part of the last version made or heard of, in microseconds.
+    pub fn latest_us(&self) -> u64 {
+        self.last_us.load(Ordering::Acquire)
+    }
+
+    /// Pushes the clock past one that was heard of, in microseconds.
+    pub fn observe_us(&self, clock_us: u64) {
+        self.last_us.fetch_max(clock_us, Ordering::AcqRel);
+    }
+
     /// Pushes the clock past a version heard of.
     pub fn observe(&self, version: Version) {
         self.last_us.fetch_max(version.clock_us(), Ordering::AcqRel);

@@ -114,6 +114,16 @@ impl View {
         merged
     }
 
+    /// A deliberate mistake: the source is believed as heard of last.
+    #[cfg(feature = "simulation")]
+    pub(super) fn merge_with_source_of(&self, heard: &Self) -> Self {
+        let mut merged = self.merge(heard);
+        merged.floor = heard.floor;
+        merged.slices.clone_from(&heard.slices);
+        merged.normalise();
+        merged
+    }
+
     /// This view, and that a process of a pod was heard from.
     #[must_use]
     pub fn with_boot(&self, id: &MemberId) -> Self {
@@ -170,10 +180,21 @@ impl View {
     }
 
     /// Has this process been declared lost, or did a later process of its pod start, without its having left?
+    ///
+    /// A member that was declared gone before the declarer knew its boot is gone whatever its boot turns out to be: it may
+    /// have been an authority all the while, and the declarer has given its keys to others. It learns of it, fences
+    /// itself, and starts again as a process that says which one was meant.
     #[must_use]
     pub fn is_gone(&self, id: &MemberId) -> bool {
-        let declared = self.gone.get(&id.uid).is_some_and(|boot| *boot >= id.boot);
+        let declared = self.gone.get(&id.uid).is_some_and(|boot| *boot >= id.boot || *boot == 0);
         (declared || self.boot(&id.uid) > id.boot) && !self.has_left(id)
+    }
+
+    /// For traces: what members said of themselves and others.
+    #[must_use]
+    pub fn marks(&self) -> String {
+        let Self { floor, boots, leaving, left, gone, .. } = self;
+        format!("floor {floor}, boots {boots:?}, leaving {leaving:?}, left {left:?}, gone {gone:?}")
     }
 
     /// Versions of the source: the newest list, and the newest slice.

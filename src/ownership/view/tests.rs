@@ -33,7 +33,8 @@ fn heard(choice: u64) -> View {
         if slice == 0 && age >= 5 {
             return View::of_deleted_slice(&name, 51);
         }
-        let lives = (age.saturating_sub(2)..=age).map(|uid| endpoint(&format!("s{slice}u{uid}"), (uid + age) % 2 == 0));
+        let lives = (age.saturating_sub(2)..=age)
+            .map(|uid| endpoint(&format!("s{slice}u{uid}"), (uid + age).is_multiple_of(2)));
         View::of_slice(&name, version, lives.collect())
     };
     let listed = bits(choice, 0) % AGES;
@@ -43,7 +44,7 @@ fn heard(choice: u64) -> View {
         let told = at(slice, age);
         view.slices.extend(told.slices.clone());
     }
-    if choice % 3 == 0 {
+    if choice.is_multiple_of(3) {
         // One that listed nothing, and heard of one slice only.
         view.floor = 0;
         view.slices.retain(|name, _| **name == format!("slice-{}", bits(choice, 9) % SLICES));
@@ -146,6 +147,15 @@ fn a_mark_belongs_to_one_boot() {
     let left = view.with_left(&first);
     assert!(left.has_left(&first) && !left.is_gone(&first), "`left` beats `gone`");
     assert!(left.with_gone(&second).is_gone(&second), "but only of its own boot");
+}
+
+#[test]
+fn one_declared_gone_before_its_boot_was_known_is_gone_until_it_says_which_was_meant() {
+    let view = View::of_slice("s", 1, vec![endpoint("a", true)]).with_gone(&MemberId::new("a", 0));
+    let heard = view.with_boot(&MemberId::new("a", 5));
+    assert!(heard.is_gone(&MemberId::new("a", 5)));
+    let again = heard.with_boot(&MemberId::new("a", 6)).with_gone(&MemberId::new("a", 5));
+    assert!(!again.is_gone(&MemberId::new("a", 6)));
 }
 
 #[test]

@@ -1,0 +1,226 @@
+//! When a member is to be declared gone (PROTOCOL §8). With care: a live member that is declared gone loses its share.
+//!
+//! A member is *silent* when every ping of the last three seconds had a second to be answered and none was, and nothing
+//! else came from it. So a cut of less than three seconds makes nobody silent, and neither does a pause of this replica,
+//! whose own absence is not counted as the others' silence.
+
+use std::collections::BTreeMap;
+
+use super::member::{MemberId, Uid};
+use super::message::Unreachable;
+use super::snapshot::Snapshot;
+
+/// Milliseconds between two pings to a member.
+pub const PING_EVERY_MS: u64 = 500;
+
+/// Milliseconds of pings without an answer after which a member is silent.
+const SILENT_MS: u64 = 3000;
+
+/// Milliseconds that the last of these pings is given.
+const ANSWER_MS: u64 = 1000;
+
+/// Milliseconds between two ticks from which on this replica itself was absent.
+const ABSENT_MS: u64 = 500;
+
+/// Milliseconds for which another member's report counts.
+const REPORT_MS: u64 = 2000;
+
+/// Milliseconds of its own absence after which a replica must not go on (rule 16): less than it takes to be declared gone.
+pub const FENCE_PAUSE_MS: u64 = 2000;
+
+/// What is known of who can be reached. One entry per present member; a report per pair at most.
+#[derive(Debug, Default)]
+pub struct Detector {
+    peers: BTreeMap<MemberId, Peer>,
+    now_ms: u64,
+    next_ping_ms: u64,
+}
+
+#[derive(Debug, Default)]
+struct Peer {
+    /// When the first ping left that nothing was heard after.
+    unanswered_since_ms: Option<u64>,
+    refused: bool,
+    /// Who else cannot reach it: whether refused, and when it was said.
+    reports: BTreeMap<Uid, (bool, u64)>,
+}
+
+impl Detector {
+    /// Time passes. Returns whom to ping, and whether this replica was absent for too long and must fence itself.
+    pub fn tick(&mut self, me: &MemberId, snapshot: &Snapshot, now_ms: u64) -> (Vec<MemberId>, bool) {
+        let absent = now_ms.saturating_sub(self.now_ms);
+        let first = self.now_ms == 0;
+        self.now_ms = now_ms;
+        self.follow(me, snapshot);
+        if absent >= ABSENT_MS && !first {
+            let away = self.peers.values_mut().filter_map(|peer| peer.unanswered_since_ms.as_mut());
+            away.for_each(|since| *since += absent);
+            self.next_ping_ms = now_ms;
+        }
+        if now_ms < self.next_ping_ms {
+            return (Vec::new(), absent >= FENCE_PAUSE_MS && !first);
+        }
+        self.next_ping_ms = now_ms + PING_EVERY_MS;
+        for peer in self.peers.values_mut() {
+            peer.unanswered_since_ms.get_or_insert(now_ms);
+        }
+        let lost = snapshot.lost_endpoints().filter(|id| id.uid != me.uid);
+        (self.peers.keys().cloned().chain(lost).collect(), absent >= FENCE_PAUSE_MS && !first)
+    }
+
+    /// Something came from this member.
+    pub fn heard(&mut self, id: &MemberId) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.unanswered_since_ms = None;
+            peer.refused = false;
+        }
+    }
+
+    /// Its address refused a connection, or is another process's.
+    pub fn refused(&mut self, id: &MemberId) {
+        if let Some(peer) = self.peers.get_mut(id) {
+            peer.refused = true;
+        }
+    }
+
+    /// Another member said whom it cannot reach.
+    pub fn reported(&mut self, by: &MemberId, unreachable: &[Unreachable]) {
+        for (id, peer) in &mut self.peers {
+            match unreachable.iter().find(|report| report.id == *id) {
+                Some(report) => _ = peer.reports.insert(by.uid.clone(), (report.refused, self.now_ms)),
+                None => _ = peer.reports.remove(&by.uid),
+            }
+        }
+    }
+
+    /// Whom this replica cannot reach.
+    #[must_use]
+    pub fn unreachable(&self, snapshot: &Snapshot) -> Vec<Unreachable> {
+        let present = self.peers.iter().filter(|(id, _)| snapshot.is_present(id));
+        let unreachable = present.filter(|(_, peer)| peer.refused || self.is_silent(peer));
+        unreachable.map(|(id, peer)| Unreachable { id: id.clone(), refused: peer.refused }).collect()
+    }
+
+    /// Who is to be declared gone: refused as seen by two members (by one, if only two are present); silent towards more
+    /// than half of the present members; or silent towards this one, when the source says that it does not serve.
+    /// Only those that this replica itself cannot reach.
+    #[must_use]
+    pub fn gone(&self, snapshot: &Snapshot) -> Vec<MemberId> {
+        let members = snapshot.present().count();
+        let is_gone = |id: &MemberId, peer: &Peer| {
+            let silent = self.is_silent(peer);
+            if !silent && !peer.refused {
+                return false;
+            }
+            let reports = peer.reports.values().filter(|(_, at)| at + REPORT_MS >= self.now_ms);
+            let (mut refused, mut unreachable) = (usize::from(peer.refused), 1);
+            for (was_refused, _) in reports {
+                refused += usize::from(*was_refused);
+                unreachable += 1;
+            }
+            let serves = snapshot.present_as(&id.uid).is_some_and(|member| member.endpoint.serves);
+            if !silent && id.boot == 0 && !serves {
+                // Nothing has ever listened there: it starts, and holds nothing.
+                return false;
+            }
+            refused >= 2 || (refused == 1 && members <= 2) || (silent && (unreachable * 2 > members || !serves))
+        };
+        self.peers.iter().filter(|(id, peer)| is_gone(id, peer)).map(|(id, _)| id.clone()).collect()
+    }
+
+    fn is_silent(&self, peer: &Peer) -> bool {
+        peer.unanswered_since_ms.is_some_and(|since| since + SILENT_MS + ANSWER_MS <= self.now_ms)
+    }
+
+    /// One entry per present member but me: a process that was not known before starts with a clean sheet.
+    fn follow(&mut self, me: &MemberId, snapshot: &Snapshot) {
+        let present: Vec<&MemberId> = snapshot.present().map(|member| &member.id).filter(|id| *id != me).collect();
+        self.peers.retain(|id, _| present.contains(&id));
+        for id in present {
+            if !self.peers.contains_key(id) {
+                self.peers.insert(id.clone(), Peer::default());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ownership::member::Endpoint;
+    use crate::ownership::view::View;
+
+    fn id(number: usize) -> MemberId {
+        MemberId::new(&format!("u{number}"), 1)
+    }
+
+    fn snapshot(members: usize, serves: bool) -> Snapshot {
+        let endpoint = |number| Endpoint {
+            uid: id(number).uid,
+            address: format!("a{number}").into(),
+            peer: format!("p{number}").into(),
+            serves,
+        };
+        let view = View::of_slice("s", 1, (0..members).map(endpoint).collect());
+        Snapshot::new((0..members).fold(view, |view, number| view.with_boot(&id(number))))
+    }
+
+    /// Ticks every 100 ms from `from` to `to`.
+    fn run(detector: &mut Detector, snapshot: &Snapshot, from: u64, to: u64) {
+        for now in (from..to).step_by(100) {
+            let (_, fence) = detector.tick(&id(0), snapshot, now);
+            assert!(!fence);
+        }
+    }
+
+    #[test]
+    fn silence_counts_when_more_than_half_report_it() {
+        let snapshot = snapshot(3, true);
+        let mut detector = Detector::default();
+        run(&mut detector, &snapshot, 1000, 4900);
+        detector.heard(&id(2));
+        assert_eq!(detector.unreachable(&snapshot), []);
+        run(&mut detector, &snapshot, 4900, 5200);
+        assert_eq!(detector.gone(&snapshot), [], "one of three");
+        detector.reported(&id(2), &[Unreachable { id: id(1), refused: false }]);
+        assert_eq!(detector.gone(&snapshot), [id(1)]);
+        run(&mut detector, &snapshot, 5200, 8000);
+        detector.heard(&id(2));
+        assert_eq!(detector.gone(&snapshot), [], "a report ages");
+    }
+
+    #[test]
+    fn a_refused_connection_counts_when_two_saw_it_or_two_are_present() {
+        for (members, alone) in [(2, true), (3, false)] {
+            let snapshot = snapshot(members, true);
+            let mut detector = Detector::default();
+            run(&mut detector, &snapshot, 1000, 1200);
+            detector.refused(&id(1));
+            assert_eq!(!detector.gone(&snapshot).is_empty(), alone);
+            detector.reported(&id(2), &[Unreachable { id: id(1), refused: true }]);
+            assert_eq!(detector.gone(&snapshot), [id(1)]);
+            detector.heard(&id(1));
+            assert_eq!(detector.gone(&snapshot), [], "it can be reached again");
+        }
+    }
+
+    #[test]
+    fn one_silent_of_two_is_gone_only_if_the_source_says_that_it_does_not_serve() {
+        for serves in [true, false] {
+            let snapshot = snapshot(2, serves);
+            let mut detector = Detector::default();
+            run(&mut detector, &snapshot, 1000, 6000);
+            assert_eq!(detector.gone(&snapshot).is_empty(), serves);
+        }
+    }
+
+    #[test]
+    fn ones_own_absence_is_no_silence_of_others_and_from_two_seconds_on_a_fence() {
+        let snapshot = snapshot(3, false);
+        let mut detector = Detector::default();
+        run(&mut detector, &snapshot, 1000, 4000);
+        assert!(!detector.tick(&id(0), &snapshot, 5800).1);
+        assert_eq!(detector.unreachable(&snapshot), []);
+        assert!(detector.tick(&id(0), &snapshot, 7800).1);
+    }
+}
