@@ -1,0 +1,144 @@
+//! Linearizability of one key, checked along with the run (just-in-time linearization, as in the protocol's model).
+//!
+//! It keeps every state that some legal linearization of the history so far can have produced. An operation whose outcome
+//! nobody knows stays possible until its deadline, after which no replica executes it.
+
+use std::collections::BTreeSet;
+
+/// An operation's name; also the name of what it wrote.
+pub type OpId = u64;
+
+/// Who wrote the value, and the value.
+pub type Cell = Option<(OpId, i64)>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Read,
+    Write,
+    /// Writes if the value is from this writer; none: if there is no value.
+    WriteIf(Option<OpId>),
+    Increment,
+    Delete,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    Done,
+    Mismatch,
+    Value(Cell),
+    Count(i64),
+}
+
+/// What an operation does to a cell.
+pub fn apply(id: OpId, kind: Kind, cell: Cell) -> (Cell, Outcome) {
+    let written = Some((id, 0));
+    match kind {
+        Kind::Read => (cell, Outcome::Value(cell)),
+        Kind::Write => (written, Outcome::Done),
+        Kind::WriteIf(expected) if cell.map(|it| it.0) == expected => (written, Outcome::Done),
+        Kind::WriteIf(_) => (cell, Outcome::Mismatch),
+        Kind::Increment => {
+            let count = cell.map_or(0, |it| it.1) + 1;
+            (Some((id, count)), Outcome::Count(count))
+        }
+        Kind::Delete => (None, Outcome::Done),
+    }
+}
+
+/// One possible past: the state, and operations that took effect and were not answered yet.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Past {
+    cell: Cell,
+    effects: BTreeSet<(OpId, Outcome)>,
+}
+
+/// Pasts that are followed at most; over it a key is not checked any more, and the run says so.
+const MAX_PASTS: usize = 50_000;
+
+#[derive(Debug)]
+pub struct Monitor {
+    pasts: BTreeSet<Past>,
+    pending: Vec<(OpId, Kind)>,
+    pub given_up: bool,
+}
+
+impl Monitor {
+    pub fn new() -> Self {
+        Self { pasts: [Past { cell: None, effects: BTreeSet::new() }].into(), pending: Vec::new(), given_up: false }
+    }
+
+    pub fn invoke(&mut self, id: OpId, kind: Kind) {
+        if !self.given_up {
+            self.pending.push((id, kind));
+        }
+    }
+
+    /// The client got this outcome: false when no linearization explains it.
+    pub fn respond(&mut self, id: OpId, outcome: Outcome) -> bool {
+        if self.given_up {
+            return true;
+        }
+        let reached = self.reachable(Some((id, outcome)));
+        let with = |past: Past| {
+            let mut past = past;
+            past.effects.remove(&(id, outcome)).then_some(past)
+        };
+        self.pasts = reached.into_iter().filter_map(with).collect();
+        self.pending.retain(|(pending, _)| *pending != id);
+        self.given_up || !self.pasts.is_empty()
+    }
+
+    /// From here on the operation does not take effect any more; whether it did, nobody was told.
+    pub fn close(&mut self, id: OpId) {
+        if !self.given_up && self.pending.iter().any(|(pending, _)| *pending == id) {
+            let forget = |mut past: Past| {
+                past.effects.retain(|(effect, _)| *effect != id);
+                past
+            };
+            self.pasts = self.reachable(None).into_iter().map(forget).collect();
+            self.pending.retain(|(pending, _)| *pending != id);
+        }
+    }
+
+    /// The value may be gone from here on: a loss that the contract allows.
+    pub fn may_vanish(&mut self) {
+        if self.given_up {
+            return;
+        }
+        let reached = self.reachable(None);
+        let gone = reached.into_iter().map(|past| Past { cell: None, ..past });
+        self.pasts.extend(gone.collect::<Vec<_>>());
+    }
+
+    /// Can the key hold exactly this now?
+    pub fn may_be(&mut self, cell: Cell) -> bool {
+        self.given_up || self.reachable(None).iter().any(|past| past.cell == cell)
+    }
+
+    /// All pasts after any of the pending operations took effect; of `only`, only with this outcome.
+    fn reachable(&mut self, only: Option<(OpId, Outcome)>) -> BTreeSet<Past> {
+        let mut todo: Vec<Past> = self.pasts.iter().cloned().collect();
+        let mut seen = BTreeSet::new();
+        while let Some(past) = todo.pop() {
+            if !seen.insert(past.clone()) {
+                continue;
+            }
+            if seen.len() > MAX_PASTS {
+                self.given_up = true;
+                return seen;
+            }
+            for &(id, kind) in &self.pending {
+                if past.effects.iter().any(|(effect, _)| *effect == id) {
+                    continue;
+                }
+                let (cell, outcome) = apply(id, kind, past.cell);
+                if only.is_none_or(|(answered, given)| answered != id || given == outcome) {
+                    let mut effects = past.effects.clone();
+                    effects.insert((id, outcome));
+                    todo.push(Past { cell, effects });
+                }
+            }
+        }
+        seen
+    }
+}

@@ -1,0 +1,132 @@
+//! The network: delays, reorders, loses and cuts, and says when nobody listens.
+
+use larder::ownership::Output;
+use larder::ownership::member::Boot;
+use larder::ownership::message::Refusal;
+use larder::ownership::mistake::Mistake;
+
+use crate::world::{Asker, Event, MS, Message, World};
+
+impl World {
+    pub fn send(&mut self, from: usize, to: usize, boot: Option<Boot>, message: Message) {
+        self.figures.messages += 1;
+        let cut = self.cuts.get(&(from, to)).is_some_and(|until| *until > self.now);
+        if cut || (self.lossy && !self.quiet && self.random.one_in(300)) {
+            return;
+        }
+        let slow = self.slow.get(&(from, to)).is_some_and(|until| *until > self.now);
+        let delay = match self.random.between(0, 19) {
+            _ if slow => self.random.between(50 * MS, 200 * MS),
+            0 => self.random.between(0, 100 * MS),
+            1 if self.random.one_in(8) => self.random.between(0, 1500 * MS),
+            _ => self.random.between(100, 5 * MS),
+        };
+        let from_boot = self.pods[from].boot;
+        self.after(delay, Event::Deliver { from, from_boot, to, boot, message: Box::new(message) });
+    }
+
+    pub fn deliver(&mut self, from: usize, from_boot: Boot, to: usize, boot: Option<Boot>, message: Message) {
+        let now = self.time(to);
+        let reply = Some(from_boot);
+        let Some(process) = self.pods[to].process_with(boot) else {
+            match message {
+                Message::Request { call, .. } => self.send(to, from, reply, Message::Refused { call }),
+                Message::Forward { id, .. } => self.send(to, from, reply, Message::ForwardRefused { id }),
+                _ => {}
+            }
+            return;
+        };
+        let replica = &mut process.replica;
+        match message {
+            Message::Request { call, stamp, request } => match replica.request(&stamp, &request, now) {
+                Ok((stamp, answer)) => self.send(to, from, reply, Message::Answer { call, stamp, answer }),
+                Err(Refusal::NotMe | Refusal::Over) => self.send(to, from, reply, Message::Refused { call }),
+                Err(Refusal::ClockAhead) => {}
+            },
+            Message::Answer { call, stamp, answer } => replica.answer(call, &stamp, answer, now),
+            Message::Refused { call } => replica.refused(call, now),
+            Message::Forward { stamp, id, op, hops } => match replica.accept(&stamp, now) {
+                Ok(()) => self.run(to, op, Asker::Peer { pod: from, boot: from_boot, id, stamp }, hops),
+                Err(_) => self.send(to, from, reply, Message::ForwardRefused { id }),
+            },
+            Message::Executed { stamp, id, outcome } => {
+                let _ = replica.accept(&stamp, now);
+                replica.finished(id, now);
+                if let Some(running) = process.running.remove(&id) {
+                    self.answer(to, &running, outcome);
+                }
+            }
+            Message::Moved { stamp, id } => {
+                let _ = replica.accept(&stamp, now);
+                replica.turned_away(id, now);
+            }
+            Message::ForwardRefused { id } => replica.turned_away(id, now),
+        }
+        self.lent_to_the_dead(to, from, from_boot);
+        self.carry_out(to);
+    }
+
+    pub fn carry_out(&mut self, pod: usize) {
+        loop {
+            let Some(process) = &mut self.pods[pod].process else { return };
+            let outputs = process.replica.outputs();
+            if outputs.is_empty() {
+                process.replica.carried_out();
+                return;
+            }
+            for output in outputs {
+                self.carry_out_one(pod, output);
+            }
+        }
+    }
+
+    pub fn carry_out_one(&mut self, pod: usize, output: Output<u32>) {
+        let Some(process) = &mut self.pods[pod].process else { return };
+        match output {
+            Output::Call { id, stamp, request } => {
+                let Some(to) = self.pod_of(&stamp.to.uid) else { return };
+                self.send(pod, to, None, Message::Request { call: id, stamp, request });
+            }
+            Output::Run(id) => self.try_run(pod, id),
+            Output::Forward { id, to } => {
+                let Some(running) = process.running.get(&id) else { return };
+                let (op, hops, stamp) = (running.op.clone(), running.hops + 1, process.replica.stamp(&to));
+                self.figures.forwards += 1;
+                let Some(to) = self.pod_of(&to.uid) else { return };
+                if self.mistakes.make(Mistake::RetryAfterTimeout) {
+                    let boot = self.pods[pod].boot;
+                    self.after(150 * MS, Event::Retry { pod, boot, id });
+                }
+                self.send(pod, to, None, Message::Forward { stamp, id, op, hops });
+            }
+            Output::Moved(id) => {
+                let Some(running) = process.running.remove(&id) else { return };
+                if let Asker::Peer { pod: asker, boot, id, stamp } = running.asker {
+                    let stamp = process.replica.answer_stamp(&stamp);
+                    self.send(pod, asker, Some(boot), Message::Moved { stamp, id });
+                }
+            }
+            Output::Unknown(id) => {
+                if let Some(running) = process.running.remove(&id) {
+                    self.ended_unknown(&running.op);
+                }
+            }
+            Output::Changed(snapshot) => {
+                self.note(|| format!("pod {pod}: view {:?}, {}", snapshot.digest(), snapshot.view().marks()));
+            }
+            Output::Fenced(why) => {
+                self.figures.fenced += 1;
+                self.note(|| format!("pod {pod} fences itself: {why}"));
+                if !self.rough {
+                    self.fail(format!("pod {pod} fenced itself in a calm run: {why}"));
+                }
+                self.lose_memory(pod);
+                self.end_process(pod);
+                self.pods[pod].fenced = Some(self.pods[pod].boot);
+                let delay = self.random.between(50, 1000) * MS;
+                self.start_again(pod, delay);
+            }
+            Output::Exit { dropped } => self.exit(pod, dropped),
+        }
+    }
+}
