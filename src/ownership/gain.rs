@@ -9,7 +9,7 @@ use super::copies::{Copies, Found, Frozen, Items};
 use super::member::MemberId;
 use super::message::{MAX_FETCH_KEYS, Request};
 use super::mistake::Mistake;
-use super::shard::Place;
+use super::shard::{Place, Standing};
 use super::{Life, Output, Replica};
 use crate::cache::version::Now;
 
@@ -219,7 +219,8 @@ impl<S: Copies> Replica<S> {
         };
         let mut unresolved = BTreeSet::new();
         for (place, copy) in items {
-            if self.store.is_resolved(&place) {
+            // Resolved already; or settled, and this copy is from the other side of a cut: it must not come to light.
+            if self.store.standing(&place) == Standing::Authority {
                 continue;
             }
             // The page is this source's answer for its keys; the others are asked.
