@@ -20,6 +20,7 @@ mod load;
 mod ndjson;
 mod progress;
 mod retry;
+mod ring;
 mod serve;
 mod stats;
 mod store;
@@ -47,6 +48,7 @@ enum Command {
     Dump(dump::Dump),
     Stats(stats::Stats),
     Health(health::Health),
+    Ring(ring::RingCommand),
 }
 
 /// Parses the command line and does what it says.
@@ -78,6 +80,7 @@ impl Command {
             Self::Dump(dump) => connect::run(dump.run()),
             Self::Stats(stats) => connect::run(stats.run()),
             Self::Health(health) => connect::run(health.run()),
+            Self::Ring(ring) => ring.run(),
         }
     }
 }

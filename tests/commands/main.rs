@@ -8,6 +8,7 @@ mod support;
 mod bulk;
 mod busy;
 mod mistakes;
+mod ring;
 mod small;
 mod tls;
 
