@@ -78,19 +78,19 @@ pub struct AccountsConfig {
     pub ca: Option<PathBuf>,
 
     /// How long an answer of the Accounts service is used without asking again
-    #[arg(long = "accounts-ttl", env = "LARDER_ACCOUNTS_TTL", default_value = "60s", value_parser = duration)]
+    #[arg(long = "accounts-ttl", env = "LARDER_ACCOUNTS_TTL", default_value = "60s", value_name = "TIME", value_parser = duration)]
     pub ttl: Duration,
 
     /// How long a token that the service did not know stays unknown: short, so that a new one works soon
-    #[arg(long = "accounts-negative-ttl", env = "LARDER_ACCOUNTS_NEGATIVE_TTL", default_value = "5s", value_parser = duration)]
+    #[arg(long = "accounts-negative-ttl", env = "LARDER_ACCOUNTS_NEGATIVE_TTL", default_value = "5s", value_name = "TIME", value_parser = duration)]
     pub negative_ttl: Duration,
 
     /// How long an old answer goes on being used while the Accounts service is down
-    #[arg(long = "accounts-max-stale", env = "LARDER_ACCOUNTS_MAX_STALE", default_value = "1h", value_parser = duration)]
+    #[arg(long = "accounts-max-stale", env = "LARDER_ACCOUNTS_MAX_STALE", default_value = "1h", value_name = "TIME", value_parser = duration)]
     pub max_stale: Duration,
 
     /// How long one question to the Accounts service may take
-    #[arg(long = "accounts-timeout", env = "LARDER_ACCOUNTS_TIMEOUT", default_value = "5s", value_parser = duration)]
+    #[arg(long = "accounts-timeout", env = "LARDER_ACCOUNTS_TIMEOUT", default_value = "5s", value_name = "TIME", value_parser = duration)]
     pub timeout: Duration,
 
     /// Serve the tutorial's API (package `rpc`) too: one key space that all callers share, readable without a token
@@ -130,7 +130,7 @@ pub struct TlsConfig {
     pub client_auth: ClientAuth,
 
     /// How often the files are looked at: Kubernetes swaps symlinks, which no file event tells reliably
-    #[arg(long = "tls-reload", env = "LARDER_TLS_RELOAD", default_value = "5s", value_parser = duration)]
+    #[arg(long = "tls-reload", env = "LARDER_TLS_RELOAD", default_value = "5s", value_name = "TIME", value_parser = duration)]
     pub reload: Duration,
 }
 
@@ -153,7 +153,7 @@ pub struct MemoryConfig {
     pub capacity: Option<ByteSize>,
 
     /// The longest TTL that any account may ask for; its own maximum may be lower
-    #[arg(long, env = "LARDER_MAX_TTL", default_value = "400days", value_parser = duration)]
+    #[arg(long, env = "LARDER_MAX_TTL", default_value = "400days", value_name = "TIME", value_parser = duration)]
     pub max_ttl: Duration,
 }
 
@@ -176,7 +176,7 @@ pub struct CallsConfig {
 
     /// The deadline of unary calls that come without one, and the longest that a unary call may have; also how long a stream
     /// waits for its request
-    #[arg(long, env = "LARDER_MAX_DEADLINE", default_value = "60s", value_parser = duration)]
+    #[arg(long, env = "LARDER_MAX_DEADLINE", default_value = "60s", value_name = "TIME", value_parser = duration)]
     pub max_deadline: Duration,
 
     /// Metadata of one call, in bytes; 16 KiB as most gRPC servers
@@ -206,44 +206,44 @@ pub struct ConnectionsConfig {
     pub max_streams: u32,
 
     /// How long TLS may take
-    #[arg(long, env = "LARDER_HANDSHAKE_TIMEOUT", default_value = "5s", value_parser = duration)]
+    #[arg(long, env = "LARDER_HANDSHAKE_TIMEOUT", default_value = "5s", value_name = "TIME", value_parser = duration)]
     pub handshake_timeout: Duration,
 
     /// How long the HTTP/2 preface may take
-    #[arg(long, env = "LARDER_PREFACE_TIMEOUT", default_value = "4s", value_parser = duration)]
+    #[arg(long, env = "LARDER_PREFACE_TIMEOUT", default_value = "4s", value_name = "TIME", value_parser = duration)]
     pub preface_timeout: Duration,
 
     /// How long a connection may be without a stream; 0: for ever
-    #[arg(long, env = "LARDER_IDLE_TIMEOUT", default_value = "10min", value_parser = duration)]
+    #[arg(long, env = "LARDER_IDLE_TIMEOUT", default_value = "10min", value_name = "TIME", value_parser = duration)]
     pub idle_timeout: Duration,
 
     /// How old a connection becomes (±10 %) before clients are told to open another one, so that they spread over new
     /// replicas; 0: for ever
-    #[arg(long, env = "LARDER_CONNECTION_AGE", default_value = "1h", value_parser = duration)]
+    #[arg(long, env = "LARDER_CONNECTION_AGE", default_value = "1h", value_name = "TIME", value_parser = duration)]
     pub connection_age: Duration,
 
     /// How long its streams may go on after that
-    #[arg(long, env = "LARDER_CONNECTION_AGE_GRACE", default_value = "1min", value_parser = duration)]
+    #[arg(long, env = "LARDER_CONNECTION_AGE_GRACE", default_value = "1min", value_name = "TIME", value_parser = duration)]
     pub connection_age_grace: Duration,
 
     /// How long a header block or a control frame may take from its first byte to its last
-    #[arg(long, env = "LARDER_HEADER_TIMEOUT", default_value = "8s", value_parser = duration)]
+    #[arg(long, env = "LARDER_HEADER_TIMEOUT", default_value = "8s", value_name = "TIME", value_parser = duration)]
     pub header_timeout: Duration,
 
     /// After how much silence a client is asked whether it is still there (HTTP/2 PING)
-    #[arg(long, env = "LARDER_KEEPALIVE_INTERVAL", default_value = "4s", value_parser = duration)]
+    #[arg(long, env = "LARDER_KEEPALIVE_INTERVAL", default_value = "4s", value_name = "TIME", value_parser = duration)]
     pub keepalive_interval: Duration,
 
     /// After how much silence, PINGs answered included, it is given up
-    #[arg(long, env = "LARDER_SILENCE_TIMEOUT", default_value = "9s", value_parser = duration)]
+    #[arg(long, env = "LARDER_SILENCE_TIMEOUT", default_value = "9s", value_name = "TIME", value_parser = duration)]
     pub silence_timeout: Duration,
 
     /// How long bytes may go without the client's kernel acknowledging them: then the path is dead
-    #[arg(long, env = "LARDER_DEAD_PATH_TIMEOUT", default_value = "3s", value_parser = duration)]
+    #[arg(long, env = "LARDER_DEAD_PATH_TIMEOUT", default_value = "3s", value_name = "TIME", value_parser = duration)]
     pub dead_path_timeout: Duration,
 
     /// How long a client may take none of the bytes that wait for it
-    #[arg(long, env = "LARDER_STALL_TIMEOUT", default_value = "8s", value_parser = duration)]
+    #[arg(long, env = "LARDER_STALL_TIMEOUT", default_value = "8s", value_name = "TIME", value_parser = duration)]
     pub stall_timeout: Duration,
 }
 
@@ -256,11 +256,11 @@ pub struct ProcessConfig {
     pub workers: usize,
 
     /// After SIGTERM, how long calls are taken as before while health says NOT_SERVING: the time that news of it needs
-    #[arg(long, env = "LARDER_DRAIN_DELAY", default_value = "2s", value_parser = duration)]
+    #[arg(long, env = "LARDER_DRAIN_DELAY", default_value = "2s", value_name = "TIME", value_parser = duration)]
     pub drain_delay: Duration,
 
     /// After that, how long calls in progress may take to end
-    #[arg(long, env = "LARDER_DRAIN_TIMEOUT", default_value = "20s", value_parser = duration)]
+    #[arg(long, env = "LARDER_DRAIN_TIMEOUT", default_value = "20s", value_name = "TIME", value_parser = duration)]
     pub drain_timeout: Duration,
 
     /// What is logged: a level (error, warn, info, debug, trace) or directives such as info,larder::access=off

@@ -145,7 +145,8 @@ impl Method {
             "/rpc.Accounts/GetByToken" => M::TutorialGetByToken,
             "/grpc.health.v1.Health/Check" => M::HealthCheck,
             "/grpc.health.v1.Health/Watch" => M::HealthWatch,
-            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo" => M::Reflection,
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
+            | "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo" => M::Reflection,
             _ => M::Unknown,
         }
     }

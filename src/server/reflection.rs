@@ -1,13 +1,17 @@
-//! Server reflection (`grpc.reflection.v1`), of Larder's own protos and the standard health service.
+//! Server reflection, of Larder's own protos and the standard health service: `grpc.reflection.v1`, and `v1alpha`, which
+//! Python's own client and older tools ask for. The two differ in nothing but the name.
 
 use std::convert::Infallible;
 
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use tower::util::BoxCloneSyncService;
 use tower::{Service as _, ServiceExt as _};
 
 use crate::rpc::proto::DESCRIPTORS;
+
+/// What the service is asked by, whichever of its names a client used.
+const PATH: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
 
 /// The service. Cheap to clone.
 #[derive(Clone)]
@@ -26,8 +30,9 @@ impl Reflection {
     }
 
     /// Answers a reflection call; `None` when there is no reflection.
-    pub async fn call(&self, request: Request<Incoming>) -> Option<Response<tonic::body::Body>> {
+    pub async fn call(&self, mut request: Request<Incoming>) -> Option<Response<tonic::body::Body>> {
         let mut service = self.0.clone()?;
+        *request.uri_mut() = Uri::from_static(PATH);
         Some(match service.ready().await {
             Ok(ready) => ready.call(request).await.unwrap_or_else(|never| match never {}),
             Err(never) => match never {},
