@@ -98,6 +98,12 @@ impl From<Error> for Problem {
 /// What a person at a terminal can do about it.
 fn hint(error: &Error) -> &'static str {
     match error {
+        Error::Unreachable { problem, .. } if problem.contains("CaUsedAsEndEntity") => {
+            "; the server shows a CA's own certificate: give it one with basicConstraints=CA:FALSE"
+        }
+        Error::Unreachable { problem, .. } if problem.contains("peer certificate") => {
+            "; name the CA that signed it with --tls-ca, or the host that it is for with --tls-server-name"
+        }
         Error::Unreachable { .. } => {
             "; start one with `larder dev`, or say where it is with --target or LARDER_TARGET (TLS: https:// and --tls-ca)"
         }
@@ -123,10 +129,15 @@ mod tests {
         let status = |failure| Problem::from(Error::Answer(failure)).status;
         assert_eq!(status(Failure::Draining), UNAVAILABLE);
         assert_eq!(status(Failure::NotFound), FAILURE);
-        let unreachable =
-            Error::Unreachable { target: crate::client::Target::default(), problem: "refused".to_owned() };
-        let problem = Problem::from(unreachable);
-        assert_eq!(problem.status, UNAVAILABLE);
-        assert!(problem.sentence.contains("larder dev"), "{}", problem.sentence);
+        for (problem, wanted) in [
+            ("refused", "larder dev"),
+            ("invalid peer certificate: UnknownIssuer", "--tls-ca"),
+            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "CA:FALSE"),
+        ] {
+            let target = crate::client::Target::default();
+            let problem = Problem::from(Error::Unreachable { target, problem: problem.to_owned() });
+            assert_eq!(problem.status, UNAVAILABLE);
+            assert!(problem.sentence.contains(wanted), "{}", problem.sentence);
+        }
     }
 }
