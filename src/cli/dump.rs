@@ -58,9 +58,12 @@ impl Dump {
         let received = receive(&client, &self.prefix, to).await;
         let (progress, written) = writer.await.map_err(|error| Problem::failure(&error))?;
         progress.finish("dumped");
-        written.map_err(|error| match self.path == Path::new("-") {
-            true => Problem::output(&error),
-            false => Problem::failure(&format!("cannot write {}: {error}", self.path.display())),
+        written.map_err(|error| {
+            if self.path == Path::new("-") {
+                Problem::output(&error)
+            } else {
+                Problem::failure(&format!("cannot write {}: {error}", self.path.display()))
+            }
         })?;
         received?;
         match progress.failures() {
