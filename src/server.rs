@@ -13,6 +13,7 @@ pub mod clock;
 pub mod codec;
 pub mod config;
 pub mod connection;
+pub mod descriptors;
 pub mod drain;
 pub mod dump;
 pub mod get_by_token;

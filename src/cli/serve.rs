@@ -7,7 +7,7 @@ use clap::{ArgMatches, Args};
 use super::exit;
 use crate::server::app;
 use crate::server::config::{self, Config, Setting};
-use crate::server::telemetry;
+use crate::server::{descriptors, telemetry};
 
 /// Run a replica until SIGTERM
 #[derive(Args, Debug)]
@@ -43,6 +43,7 @@ pub fn run(serve: &Serve, matches: &ArgMatches) -> ExitCode {
     for Setting { variable, value } in &settings {
         tracing::info!(target: "larder::config", variable, value, "setting");
     }
+    descriptors::check(&serve.config);
     match app::run(&serve.config, |_| {}) {
         // Also when calls were cut, which is in the log: the process ended in good order and in time.
         Ok(_) => ExitCode::SUCCESS,
