@@ -7,6 +7,10 @@ use crate::cache::version::{Now, Version};
 const MEMORY_BYTES: u64 = 32;
 const REQUEST_BYTES: u64 = 48;
 
+/// Bytes of the text of a counter. A number of 64 bits has at most 20; without a bound, megabytes of leading zeros would be
+/// read under the lock.
+const MAX_TEXT_BYTES: usize = 64;
+
 /// The last answers to increments with a request id, oldest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Remembered {
@@ -23,9 +27,9 @@ struct Request {
 }
 
 /// Reads a counter: an optional `-` and decimal digits that fit 64 bits. Leading zeros are digits like others; a sign `+`,
-/// white space and the empty text are not allowed.
+/// white space, the empty text and more than 64 bytes are not allowed.
 pub(super) fn parse(text: &[u8]) -> Option<i64> {
-    if text.first() == Some(&b'+') {
+    if text.first() == Some(&b'+') || text.len() > MAX_TEXT_BYTES {
         return None;
     }
     std::str::from_utf8(text).ok()?.parse().ok()
@@ -84,6 +88,8 @@ mod tests {
         for text in ["", "-", "+5", " 5", "5 ", "5.0", "0x5", "9223372036854775808", "\u{ff15}"] {
             assert_eq!(parse(text.as_bytes()), None, "{text}");
         }
+        assert_eq!(parse(format!("{:064}", 7).as_bytes()), Some(7));
+        assert_eq!(parse(format!("{:065}", 7).as_bytes()), None);
     }
 
     #[test]
