@@ -117,9 +117,12 @@ impl Tenant {
         self.0.memory.fetch_update(Ordering::Relaxed, Ordering::Relaxed, left).is_ok()
     }
 
-    /// Whether it has memory beyond its guarantee.
-    pub(super) fn has_spare_memory(&self) -> bool {
-        self.memory() > self.0.guaranteed.load(Ordering::Relaxed)
+    /// Whether it surely has an entry that it can lose and keep its guarantee: an average one, than which some entry is not
+    /// larger. A few spare bytes are no entry, and looking for one among all would be in vain.
+    pub(super) fn has_a_spare_entry(&self) -> bool {
+        let Usage { keys, memory, .. } = self.usage();
+        let spare = memory.saturating_sub(self.0.guaranteed.load(Ordering::Relaxed));
+        memory.checked_div(keys).is_some_and(|average| memory > 0 && average <= spare)
     }
 
     /// Whether `keys` and `bytes` more would fit; takes nothing.

@@ -13,6 +13,10 @@ const BATCH: usize = 64;
 /// Guarded entries that a search looks at in one shard before it goes on to the next.
 pub(super) const PATIENCE: usize = 256;
 
+/// Entries that one call looks at in its last search, for the few that may go among very many that may not: some 10
+/// milliseconds. What was looked at went to the front of its queue, so the next call goes on where this one stopped.
+const MAX_SEARCHED: usize = 65_536;
+
 /// Room that is taken for an entry to be written. What is not kept goes back on drop.
 pub(super) struct Room<'a> {
     used: &'a AtomicU64,
@@ -91,29 +95,30 @@ impl Store {
         shard.counts.memory.saturating_mul(self.shards.len() as u64) >= self.used.load(Ordering::Relaxed)
     }
 
-    /// Evicts from one shard until `missing` bytes came free, or its bound is reached. Answers whether any did.
+    /// Evicts from one shard until `missing` bytes came free, or its bound is reached. Answers how many did.
     pub(super) fn evict_from(
         &self,
         shard: &mut Shard,
         search: &mut Evict<'_>,
         missing: u64,
         garbage: &mut Garbage,
-    ) -> bool {
+    ) -> u64 {
         let mut freed = 0;
         for _ in 0..BATCH {
             let Some(bytes) = shard.evict_one(search, garbage) else { break };
             // At once, so that others may use it and nobody evicts more than is needed.
             self.used.fetch_sub(bytes, Ordering::Relaxed);
             freed += bytes;
-            if freed >= missing {
+            // Without second chances, what is read often would go too: they are for a batch, so that its time is bounded.
+            if freed >= missing || search.second_chances == 0 {
                 break;
             }
         }
-        freed > 0
+        freed
     }
 
     /// Evicts up to `missing` bytes, at least something, in whichever shard has something that may go: first in one that
-    /// holds its share, then in any, then by looking at every entry. `false`: there is nothing.
+    /// holds its share, then in any, then by looking at very many entries. `false`: there is nothing, or about nothing.
     pub(super) fn evict_somewhere(&self, asker: Option<&Tenant>, missing: u64, now: Now) -> bool {
         let first = self.rotor.fetch_add(1, Ordering::Relaxed);
         let shards = || (0..self.shards.len()).map(move |step| (first + step) % self.shards.len());
@@ -124,29 +129,35 @@ impl Store {
                 return false;
             }
             let mut search = Evict { asker, keep: None, patience: PATIENCE, second_chances, now };
-            self.evict_from(&mut shard, &mut search, missing, &mut garbage)
+            self.evict_from(&mut shard, &mut search, missing, &mut garbage) > 0
         };
         let chances = MAX_SECOND_CHANCES;
-        if shards().any(|index| evict(index, true, chances)) || shards().any(|index| evict(index, false, chances)) {
+        if shards().any(|index| evict(index, true, chances)) {
             return true;
         }
         if !self.may_evict_anything(asker) {
             return false;
         }
+        if shards().any(|index| evict(index, false, chances)) {
+            return true;
+        }
+        let mut searches = MAX_SEARCHED / PATIENCE;
         shards().any(|index| {
             let entries = self.shards[index].0.lock().evictable();
-            // What was looked at went to the front of its queue, so each search goes on where the last one stopped.
-            (0..=2 * entries / PATIENCE).any(|_| evict(index, false, 0))
+            let here = searches.min(2 * entries / PATIENCE + 1);
+            searches -= here;
+            (0..here).any(|_| evict(index, false, 0))
         })
     }
 
-    /// Whether any account, or nobody, has memory that is not guaranteed against the asker.
+    /// Whether any account surely has an entry that is not guaranteed against the asker, or nobody is charged for something
+    /// (be it a tombstone). Locks no shard, since it is called under one.
     pub(super) fn may_evict_anything(&self, asker: Option<&Tenant>) -> bool {
         let tenants = self.tenants.lock();
         let charged: u64 = tenants.values().map(Tenant::memory).sum();
         charged < self.used.load(Ordering::Relaxed)
             || tenants
                 .values()
-                .any(|tenant| tenant.has_spare_memory() || (Some(tenant) == asker && tenant.memory() > 0))
+                .any(|tenant| tenant.has_a_spare_entry() || (Some(tenant) == asker && tenant.memory() > 0))
     }
 }

@@ -336,7 +336,12 @@ impl Store {
         if self.holds_its_share(shard) {
             let (patience, second_chances) = (room::PATIENCE, MAX_SECOND_CHANCES);
             let mut search = Evict { asker, keep: at, patience, second_chances, now };
-            if self.evict_from(shard, &mut search, missing, &mut change.garbage) {
+            let freed = self.evict_from(shard, &mut search, missing, &mut change.garbage);
+            if freed > 0 && freed < missing {
+                // More batches follow: others have their turn between them.
+                MutexGuard::bump(shard);
+            }
+            if freed > 0 {
                 return Ok(());
             }
         }

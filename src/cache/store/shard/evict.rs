@@ -39,14 +39,13 @@ pub(in crate::cache::store) struct Evict<'a> {
 impl Shard {
     /// Evicts one entry and answers the bytes that came free, or `None` if none was found that may go.
     pub(in crate::cache::store) fn evict_one(&mut self, search: &mut Evict<'_>, garbage: &mut Garbage) -> Option<u64> {
-        let mut second_chances = search.second_chances;
         let mut refused = None;
         loop {
             let at = self.next_candidate(refused)?;
             let meta = Meta::read(&self.slab, at);
             let expired = self.entry(at).is_expired(search.now);
-            if meta.frequency() > 0 && second_chances > 0 && !expired {
-                second_chances -= 1;
+            if meta.frequency() > 0 && search.second_chances > 0 && !expired {
+                search.second_chances -= 1;
                 let frequency = if meta.queue() == Queue::Small { 0 } else { meta.frequency() - 1 };
                 self.recycle(at, meta.with_frequency(frequency));
                 continue;

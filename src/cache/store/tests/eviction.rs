@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::cache::quota::Budget;
+use crate::cache::quota::{Budget, Usage};
 
 const CAPACITY: u64 = 40_000;
 
@@ -97,6 +97,22 @@ fn when_all_memory_is_guaranteed_to_others_a_store_is_refused_and_a_dry_run_says
     // Its own entries it may push out itself.
     put(&store, &owner, "more", &[0; 400]).unwrap();
     assert_exact(&store, &[&owner, &other], at(0));
+}
+
+#[test]
+fn spare_memory_that_is_less_than_an_entry_is_not_searched_for() {
+    let store = store_of(1 << 20, 2);
+    let [owner, other] = [tenant(&store, "owner"), tenant(&store, "other")];
+    for number in 0..100 {
+        put(&store, &owner, &format!("key-{number}"), &[0; 200]).unwrap();
+    }
+    let Usage { memory, keys, .. } = owner.usage();
+    let guarantee = |guaranteed_bytes| owner.set_budget(Budget { guaranteed_bytes, ..Budget::default() });
+    guarantee(memory - memory / keys + 1);
+    assert!(!store.may_evict_anything(Some(&other)));
+    assert!(store.may_evict_anything(Some(&owner)));
+    guarantee(memory - memory / keys - 1);
+    assert!(store.may_evict_anything(Some(&other)));
 }
 
 #[test]
