@@ -5,6 +5,7 @@
 
 use std::process::ExitCode;
 
+use clap::builder::Resettable;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 mod account;
@@ -54,7 +55,7 @@ enum Command {
 /// Parses the command line and does what it says.
 #[must_use]
 pub fn run() -> ExitCode {
-    let parsed = Larder::command().try_get_matches().and_then(|matches| {
+    let parsed = command().try_get_matches().and_then(|matches| {
         let larder = Larder::from_arg_matches(&matches)?;
         Ok((larder.command, matches))
     });
@@ -62,6 +63,18 @@ pub fn run() -> ExitCode {
         Ok((command, matches)) => command.run(matches.subcommand().map_or(&matches, |(_, own)| own)),
         Err(error) => exit::clap(&error),
     }
+}
+
+/// The command line, for which a variable that is empty is one that is not set: charts and shells leave such behind.
+fn command() -> clap::Command {
+    Larder::command().mut_subcommands(|subcommand| {
+        subcommand.mut_args(|arg| if has_empty_variable(&arg) { arg.env(Resettable::Reset) } else { arg })
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "clap reads the environment; this only looks at what it would read")]
+fn has_empty_variable(arg: &clap::Arg) -> bool {
+    arg.get_env().and_then(std::env::var_os).is_some_and(|value| value.is_empty())
 }
 
 impl Command {

@@ -106,6 +106,7 @@ async fn every_port_says_that_it_serves_and_the_metrics_count_what_was_done() {
     assert_eq!(written["grpc"], addresses.grpc.to_string());
     drop(client);
     assert_eq!(timeout(PATIENCE, shutdown.now()).await.unwrap(), Outcome::Clean);
+    assert!(!ready.exists(), "nobody finds the addresses of a replica that is gone");
 }
 
 #[tokio::test]

@@ -43,8 +43,9 @@ pub fn run(serve: &Serve, matches: &ArgMatches) -> ExitCode {
     for Setting { variable, value } in &settings {
         tracing::info!(target: "larder::config", variable, value, "setting");
     }
-    descriptors::check(&serve.config);
-    match app::run(&serve.config, |_| {}) {
+    let mut config = serve.config.clone();
+    descriptors::make_room(&mut config.connections);
+    match app::run(&config, |_| {}) {
         // Also when calls were cut, which is in the log: the process ended in good order and in time.
         Ok(_) => ExitCode::SUCCESS,
         Err(error) if error.is_configuration() => exit::usage(&error),

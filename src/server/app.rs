@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use self::ready_file::ReadyFile;
 pub use self::shutdown::Shutdown;
 use super::accept::{self, Wire, WireConfig};
 use super::accounts::Accounts;
@@ -84,6 +85,7 @@ const HEALTH_DRAIN: Duration = Duration::from_millis(200);
 /// # Errors
 /// When an address is taken, a file is wrong, or the system gives no threads.
 pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
+    config.ready_file.as_deref().map(ready_file::clear);
     // Bind first: an address that is taken is the most frequent mistake, and nobody is told of a port before it is there.
     let grpc = listen("--listen", config.listen, accept::bind)?;
     let health_port = listen("--health-listen", config.health_listen, accept::bind)?;
@@ -131,9 +133,10 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
     }
     readiness.ready().await;
     health.set_serving();
-    if let Some(path) = &config.ready_file {
-        ready_file::write(path, &addresses).map_err(|source| AppError::ReadyFile { path: path.clone(), source })?;
-    }
+    let ready_file = config.ready_file.as_deref().map(|path| {
+        ReadyFile::write(path, &addresses).map_err(|source| AppError::ReadyFile { path: path.to_owned(), source })
+    });
+    let ready_file = ready_file.transpose()?;
     tracing::info!(%addresses.grpc, %addresses.health, %addresses.admin, capacity_bytes = capacity, "serving");
     let shutdown = Shutdown {
         delay: config.process.drain_delay,
@@ -146,6 +149,7 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
         health_wire,
         prober,
         tasks,
+        _ready_file: ready_file,
     };
     Ok(Bound { addresses, shutdown })
 }

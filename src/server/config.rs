@@ -34,7 +34,7 @@ pub struct Config {
     #[arg(long, env = "LARDER_ADMIN_LISTEN", default_value = "0.0.0.0:7073", value_name = "ADDR:PORT")]
     pub admin_listen: SocketAddr,
 
-    /// File that receives the addresses as JSON once the replica serves; written to a temporary name and renamed
+    /// File that receives the addresses as JSON once the replica serves, and is removed when it ends
     #[arg(long, env = "LARDER_READY_FILE", value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
 

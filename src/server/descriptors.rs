@@ -1,25 +1,47 @@
-//! Whether the process may open as many files as the configuration lets clients open connections. Not here: raising the
-//! limit, which is for whoever starts the process.
+//! File descriptors: as many as the configuration lets clients open connections, and some for everything else. When they run
+//! out nothing is accepted any more, probes included, and a replica that answers no probe is killed.
+//!
+//! So the soft limit is raised as far as needed and allowed (as Go's runtime does), and where that is not enough, fewer
+//! connections are taken than configured.
 
-use std::fs;
+use rustix::process::{Resource, getrlimit, setrlimit};
 
-use super::config::Config;
+use super::config::ConnectionsConfig;
 
 /// Files beside connections: listeners, probes, scrapes, timers, the accounts file, certificates.
 const OTHER_FILES: u64 = 128;
 
-/// Warns when connections could use up the file descriptors: then nothing is accepted, not even probes.
-pub fn check(config: &Config) {
-    let Some(limit) = fs::read_to_string("/proc/self/limits").ok().as_deref().and_then(soft_limit) else { return };
-    let needed = config.connections.max_connections as u64 + OTHER_FILES;
-    if limit < needed {
-        tracing::warn!(limit, needed, "--max-connections is more than open files allow; raise ulimit -n, or lower it");
+/// Raises the limit of open files, or lowers the limits of connections to what it allows, and says so.
+pub fn make_room(connections: &mut ConnectionsConfig) {
+    let needed = (connections.max_connections + connections.max_handshaking) as u64 + OTHER_FILES;
+    let mut limit = getrlimit(Resource::Nofile);
+    // `None` is no limit.
+    if limit.current.is_some_and(|soft| soft < needed) {
+        let raised = limit.maximum.map_or(needed, |hard| hard.min(needed));
+        limit.current = limit.current.max(Some(raised));
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            tracing::warn!(%error, "cannot raise the limit of open files");
+            limit = getrlimit(Resource::Nofile);
+        }
     }
+    let Some(limit) = limit.current.filter(|limit| *limit < needed) else { return };
+    let (max_connections, max_handshaking) = shares(limit, connections.max_handshaking);
+    tracing::warn!(
+        limit,
+        needed,
+        max_connections,
+        max_handshaking,
+        "open files allow fewer connections than configured; raise ulimit -n, or lower --max-connections"
+    );
+    connections.max_connections = max_connections;
+    connections.max_handshaking = max_handshaking;
 }
 
-/// The soft limit of open files; `None` when there is none.
-fn soft_limit(limits: &str) -> Option<u64> {
-    limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
+/// How many connections, and how many handshaking ones of at most `handshaking`, a limit of open files allows.
+fn shares(limit: u64, handshaking: usize) -> (usize, usize) {
+    let rest = usize::try_from(limit - OTHER_FILES.min(limit / 2)).unwrap_or(usize::MAX);
+    let handshaking = handshaking.min(rest / 4).max(1);
+    (rest.saturating_sub(handshaking).max(1), handshaking)
 }
 
 #[cfg(test)]
@@ -27,11 +49,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_soft_limit_is_read_as_the_kernel_writes_it() {
-        let limits = "Limit                     Soft Limit           Hard Limit           Units\n\
-                      Max processes             127051               127051               processes\n\
-                      Max open files            64                   4096                 files\n";
-        assert_eq!(soft_limit(limits), Some(64));
-        assert_eq!(soft_limit("Max open files            unlimited            unlimited            files\n"), None);
+    fn a_small_limit_is_shared_and_leaves_files_for_everything_else() {
+        for (limit, shared) in [(64, (24, 8)), (1024, (672, 224)), (1300, (916, 256)), (1, (1, 1))] {
+            assert_eq!(shares(limit, 256), shared, "{limit} open files");
+        }
     }
 }

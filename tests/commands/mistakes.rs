@@ -117,3 +117,10 @@ fn a_load_with_a_wrong_token_stops_at_once() {
     assert_eq!(said.status, 1);
     assert_eq!(said.err.matches("belongs to no account").count(), 1, "{}", said.err);
 }
+
+#[test]
+fn an_empty_variable_is_one_that_is_not_set() {
+    let server = TestServer::start();
+    let larder = Larder::of(&server).with("LARDER_TIMEOUT", "").with("LARDER_TLS_CA", "");
+    assert_eq!(larder.ok(&["health"]), "SERVING\n");
+}

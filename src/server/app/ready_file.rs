@@ -2,21 +2,41 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Addresses;
 
-/// Writes it to a temporary name beside and renames it, so that who sees the file sees all of it.
-pub(super) fn write(path: &Path, addresses: &Addresses) -> io::Result<()> {
-    let Addresses { grpc, health, admin } = addresses;
-    let text = serde_json::json!({
-        "grpc": grpc.to_string(),
-        "health": health.to_string(),
-        "admin": admin.to_string(),
-        "pid": std::process::id(),
-    });
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    fs::write(&temporary, format!("{text}\n"))?;
-    fs::rename(&temporary, path)
+/// The file while the replica serves; dropping it removes it, so that nobody finds the addresses of one that is gone.
+#[derive(Debug)]
+pub(super) struct ReadyFile(PathBuf);
+
+impl ReadyFile {
+    /// Writes it to a temporary name beside and renames it, so that who sees the file sees all of it.
+    pub(super) fn write(path: &Path, addresses: &Addresses) -> io::Result<Self> {
+        let Addresses { grpc, health, admin } = addresses;
+        let text = serde_json::json!({
+            "grpc": grpc.to_string(),
+            "health": health.to_string(),
+            "admin": admin.to_string(),
+            "pid": std::process::id(),
+        });
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".tmp");
+        fs::write(&temporary, format!("{text}\n"))?;
+        fs::rename(&temporary, path)?;
+        Ok(Self(path.to_owned()))
+    }
+}
+
+/// Removes what a replica left that did not end in good order.
+pub(super) fn clear(path: &Path) {
+    // Mostly there is none.
+    let _ = fs::remove_file(path);
+}
+
+impl Drop for ReadyFile {
+    fn drop(&mut self) {
+        // Whoever removed it before wanted the same.
+        let _ = fs::remove_file(&self.0);
+    }
 }

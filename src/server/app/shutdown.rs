@@ -9,6 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::HEALTH_DRAIN;
+use super::ready_file::ReadyFile;
 use crate::server::accept::WireHandle;
 use crate::server::drain::{Outcome, Trigger};
 use crate::server::health::Health;
@@ -27,6 +28,8 @@ pub struct Shutdown {
     pub(super) health_wire: WireHandle,
     pub(super) prober: Workers,
     pub(super) tasks: JoinSet<()>,
+    /// Removed with this.
+    pub(super) _ready_file: Option<ReadyFile>,
 }
 
 /// The signals that end a replica. Listened to from before it serves, so that none is missed.
