@@ -133,10 +133,7 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
     }
     readiness.ready().await;
     health.set_serving();
-    let ready_file = config.ready_file.as_deref().map(|path| {
-        ReadyFile::write(path, &addresses).map_err(|source| AppError::ReadyFile { path: path.to_owned(), source })
-    });
-    let ready_file = ready_file.transpose()?;
+    let ready_file = ReadyFile::write(config.ready_file.as_deref(), &addresses)?;
     tracing::info!(%addresses.grpc, %addresses.health, %addresses.admin, capacity_bytes = capacity, "serving");
     let shutdown = Shutdown {
         delay: config.process.drain_delay,

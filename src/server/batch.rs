@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use super::body::Produce;
 use super::call::{Call, mode};
-use super::codec::encode::Value;
 use super::held::Share;
 use super::item::{self, Fit, Results, Tally, Turnstile};
 use super::method::Method;
@@ -162,8 +161,7 @@ impl Item for v1::BatchGetItem {
     }
 
     fn run(&self, operations: Operations<'_>, index: u64, results: &mut Results) -> Result<Fit, Failure> {
-        operations.get(convert::batch_get_item(self)?, |entry, now| {
-            let value = Value::new(entry, now);
+        operations.value(convert::batch_get_item(self)?, |value| {
             results.put_if_fits(index, ANSWER, value.encoded_len(), |buffer| value.encode(buffer))
         })?
     }

@@ -14,7 +14,6 @@ use tokio::time::Instant;
 
 use super::body::Produce;
 use super::call::{Call, mode};
-use super::codec::encode::Value;
 use super::codec::{Messages, PREFIX_BYTES};
 use super::drain::{Phase, Watch};
 use super::held::Share;
@@ -250,8 +249,7 @@ fn run(
         return Err(Failure::TokenReadOnly);
     }
     Ok(match operation {
-        Operation::Get(key) => operations.get(key, |entry, now| {
-            let value = Value::new(entry, now);
+        Operation::Get(key) => operations.value(key, |value| {
             results.put_if_fits(call.id, GET, value.encoded_len(), |buffer| value.encode(buffer))
         })??,
         Operation::Store(asked) => results.put_message(call.id, STORE, &operations.store(asked)?),

@@ -52,13 +52,24 @@ impl<'a> Operations<'a> {
     ///
     /// # Errors
     /// [`Failure::NotFound`].
-    pub fn get<R>(&self, key: Key<'_>, read: impl FnOnce(&EntryRef<'_>, Now) -> R) -> Result<R, Failure> {
+    fn get<R>(&self, key: Key<'_>, read: impl FnOnce(&EntryRef<'_>, Now) -> R) -> Result<R, Failure> {
         let (space, read) = (self.scope.space, |entry: &EntryRef<'_>| read(entry, self.now));
         let answer = match self.scope.mode {
             Mode::Apply => self.store.read(space, key, self.now, read),
             Mode::DryRun => self.store.peek(space, key, self.now, read),
         };
         answer.ok_or(Failure::NotFound)
+    }
+
+    /// Reads a value to encode it: a small one where it lies, a large one without its shard's lock.
+    ///
+    /// # Errors
+    /// [`Failure::NotFound`].
+    pub fn value<R>(&self, key: Key<'_>, put: impl FnOnce(&Value<'_>) -> R) -> Result<R, Failure> {
+        let mut put = Some(put);
+        let used = self.get(key, |entry, now| Value::new(entry, now).use_or_share(&mut put))?;
+        // It is called once, there or here.
+        used.finish(&mut put).ok_or(Failure::Internal)
     }
 
     /// # Errors
@@ -103,7 +114,7 @@ pub fn unary(wall: &Wall, call: &Call, message: Bytes, now: Instant) -> Result<B
     match call.method {
         Method::Get => {
             let request: v1::GetRequest = convert::decode(message)?;
-            operations.get(convert::get_call(&request)?, |entry, now| Value::new(entry, now).to_frame())
+            operations.value(convert::get_call(&request)?, |value| value.to_frame())
         }
         Method::Store => store(operations, &convert::decode(message)?),
         Method::Delete => {

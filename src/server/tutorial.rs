@@ -43,12 +43,13 @@ pub fn get(call: &Call, message: Bytes) -> Result<Bytes, Failure> {
     let request: tutorial::GetReq = convert::decode(message)?;
     let key = convert::tutorial_get_call(&request)?;
     let wall = &call.connection().wall;
-    let (now, frame) = (wall.clock.now(), |entry: &EntryRef<'_>| Value::bare(entry).to_frame());
+    let (now, mut put) = (wall.clock.now(), Some(|value: &Value<'_>| value.to_frame()));
+    let take = |entry: &EntryRef<'_>| Value::bare(entry).use_or_share(&mut put);
     let read = match call.mode() {
-        Mode::Apply => wall.store.read(&wall.tutorial, key, now, frame),
-        Mode::DryRun => wall.store.peek(&wall.tutorial, key, now, frame),
+        Mode::Apply => wall.store.read(&wall.tutorial, key, now, take),
+        Mode::DryRun => wall.store.peek(&wall.tutorial, key, now, take),
     };
-    read.ok_or(Failure::NotFound)
+    read.ok_or(Failure::NotFound)?.finish(&mut put).ok_or(Failure::Internal)
 }
 
 /// # Errors

@@ -4,15 +4,21 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Addresses;
+use super::{Addresses, AppError};
 
 /// The file while the replica serves; dropping it removes it, so that nobody finds the addresses of one that is gone.
 #[derive(Debug)]
 pub(super) struct ReadyFile(PathBuf);
 
 impl ReadyFile {
+    /// Writes the file that is configured, if one is.
+    pub(super) fn write(path: Option<&Path>, addresses: &Addresses) -> Result<Option<Self>, AppError> {
+        let failed = |path: &Path, source| AppError::ReadyFile { path: path.to_owned(), source };
+        path.map(|path| Self::at(path, addresses).map_err(|source| failed(path, source))).transpose()
+    }
+
     /// Writes it to a temporary name beside and renames it, so that who sees the file sees all of it.
-    pub(super) fn write(path: &Path, addresses: &Addresses) -> io::Result<Self> {
+    fn at(path: &Path, addresses: &Addresses) -> io::Result<Self> {
         let Addresses { grpc, health, admin } = addresses;
         let text = serde_json::json!({
             "grpc": grpc.to_string(),
