@@ -5,6 +5,8 @@ pub mod cache;
 pub mod cli;
 #[cfg(feature = "client")]
 pub mod client;
+#[cfg(feature = "server")]
+pub mod cluster;
 pub mod ownership;
 pub mod ring;
 #[cfg(feature = "client")]
