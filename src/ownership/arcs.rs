@@ -71,6 +71,21 @@ impl Arcs {
         held
     }
 
+    /// Rule 9: what lies in `settled` is settled.
+    #[must_use]
+    pub fn without(&self, settled: Stretch) -> Self {
+        let mut left = Self::default();
+        for &(stretch, phase) in &self.0 {
+            if let Some(before) = settled.first.checked_sub(1).filter(|before| stretch.first <= *before) {
+                left.push(Stretch { first: stretch.first, last: stretch.last.min(before) }, phase);
+            }
+            if let Some(after) = settled.last.checked_add(1).filter(|after| stretch.last >= *after) {
+                left.push(Stretch { first: stretch.first.max(after), last: stretch.last }, phase);
+            }
+        }
+        left
+    }
+
     fn push(&mut self, stretch: Stretch, phase: Phase) {
         match self.0.last_mut() {
             Some((before, same)) if before.last.checked_add(1) == Some(stretch.first) && *same == phase => {
@@ -102,6 +117,20 @@ mod tests {
             [(stretch(0, 9), Phase::Gaining), (stretch(10, 14), Phase::Held), (stretch(30, u64::MAX), Phase::Gaining)];
         assert_eq!(arcs.0, expected);
         assert_eq!([9, 10, 15, 30].map(|hash| arcs.phase(hash).is_some()), [true, true, false, true]);
+    }
+
+    #[test]
+    fn what_is_settled_is_cut_out_and_the_rest_keeps_its_phase() {
+        let arcs = Arcs(vec![(stretch(0, 9), Phase::Held), (stretch(20, u64::MAX), Phase::Gaining)]);
+        let left = |first, last| arcs.without(stretch(first, last)).0;
+        assert_eq!(left(0, 4), [(stretch(5, 9), Phase::Held), (stretch(20, u64::MAX), Phase::Gaining)]);
+        assert_eq!(left(0, 19), [(stretch(20, u64::MAX), Phase::Gaining)]);
+        assert_eq!(left(10, 19), arcs.0);
+        let around =
+            [(stretch(0, 2), Phase::Held), (stretch(5, 9), Phase::Held), (stretch(20, u64::MAX), Phase::Gaining)];
+        assert_eq!(left(3, 4), around);
+        assert_eq!(left(9, 30), [(stretch(0, 8), Phase::Held), (stretch(31, u64::MAX), Phase::Gaining)]);
+        assert!(arcs.without(Stretch::ALL).is_empty());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::mistake::Mistake;
 use super::shard::{Place, Standing};
 use super::snapshot::Snapshot;
 use crate::cache::version::Version;
+use crate::ring::Stretch;
 
 /// An entry as it travels: whatever belongs to it (remaining TTL, request ids, account) is a part of the value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,8 +45,10 @@ pub trait Copies {
     /// Rule 5, into every shard.
     fn advance(&mut self, arcs: &Arc<Arcs>);
 
-    /// Rule 9, in every shard: all arcs are settled; tombstones of one's own keys go.
-    fn settle(&mut self);
+    /// Rule 9, into every shard: what is one's own in `settled` is settled: no mark is left there, and no tombstone.
+    /// `arcs` is what is left. Called with every page that is confirmed, each time for the hashes that follow those of the
+    /// last time: the work must follow what lies in `settled`.
+    fn settle_below(&mut self, arcs: &Arc<Arcs>, settled: Stretch);
 
     /// Rule 5: is there any entry or tombstone that the view gives `claimer`?
     fn has_copies(&self, claimer: &MemberId) -> bool;
@@ -53,8 +56,8 @@ pub trait Copies {
     /// Rules 10 and 15: the copy of a key, if there is one, marked as lent.
     fn lend(&mut self, place: &Place<Self::Key>, to: &MemberId) -> Option<Frozen<Self::Value>>;
 
-    /// Rules 10 and 15: the copies for `to` after a place, in order, about `max_bytes` of them and at least one, each marked
-    /// as lent.
+    /// Rules 10 and 15: the copies for `to` after a place, in the order of places over all shards (what lies below the last
+    /// confirmed place of every source is settled), about `max_bytes` of them and at least one, each marked as lent.
     fn lend_page(
         &mut self,
         to: &MemberId,

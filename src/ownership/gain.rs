@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::arcs::Arcs;
 use super::calls::What;
 use super::copies::{Copies, Found, Frozen, Items};
 use super::member::MemberId;
@@ -12,6 +11,7 @@ use super::mistake::Mistake;
 use super::shard::{Place, Standing};
 use super::{Life, Output, Replica};
 use crate::cache::version::Now;
+use crate::ring::Stretch;
 
 /// The one open gain (PROTOCOL §2). Its arcs are `Replica::arcs`; which keys are resolved, the shards know.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub(super) struct Open<K, V> {
     pub(super) to_ask: BTreeMap<MemberId, BTreeSet<Place<K>>>,
     /// `waiting` was empty, and what follows from it was done.
     cleared: bool,
+    /// Everything of mine below this hash is settled under this view.
+    settled_below: u64,
 }
 
 /// Where a source's pull stands.
@@ -64,6 +66,7 @@ impl<K: Clone + Ord, V> Open<K, V> {
             fetches: BTreeMap::new(),
             to_ask: BTreeMap::new(),
             cleared: false,
+            settled_below: 0,
         }
     }
 
@@ -250,20 +253,32 @@ impl<S: Copies> Replica<S> {
         }
     }
 
-    /// Rule 9: when nobody has anything left for me, nothing of the hand-off is left here.
+    /// Rule 9, as far as it has come: of a hash that every source has dropped its copies through, nothing of the hand-off is
+    /// left here. Copies are sent in the order of their places, and what holds when all are dropped holds key by key: a key
+    /// of whom no source has a copy, and none can come to have one under this view, is settled. So marks and tombstones
+    /// are bounded by how far apart the sources' pulls are, and a dump can follow the pull.
     pub(super) fn settle(&mut self) {
-        let drained =
-            |open: &&Open<S::Key, S::Value>| open.cleared && open.waiting.is_empty() && open.sources.is_empty();
-        let Some(open) = self.open.as_ref().filter(drained) else { return };
-        // What the last source was still being asked for was in its last page, or it has none.
-        for place in open.fetches.keys().cloned().collect::<Vec<_>>() {
+        let Some(open) = self.open.as_mut().filter(|open| open.cleared && open.waiting.is_empty()) else { return };
+        let dropped_through = |source: &Source<S::Key>| source.after.as_ref().map_or(0, |place| place.hash);
+        let last = match open.sources.values().map(dropped_through).min() {
+            // Of the last hash itself there may be more keys.
+            Some(hash) if hash > open.settled_below => hash - 1,
+            Some(_) => return,
+            None => u64::MAX,
+        };
+        let settled = Stretch { first: open.settled_below, last };
+        open.settled_below = last.saturating_add(1);
+        let is_last = open.sources.is_empty();
+        // What a source was still being asked for here was in its pages, or it has none.
+        let fetched = open.fetches.keys().take_while(|place| settled.last >= place.hash).cloned();
+        for place in fetched.collect::<Vec<_>>() {
             self.resolve_fetched(&place);
         }
-        self.open = None;
-        self.arcs = Arc::new(Arcs::default());
-        self.store.settle();
-        self.misses.clear();
-        self.review(&[]);
+        self.arcs = Arc::new(self.arcs.without(settled));
+        self.store.settle_below(&self.arcs, settled);
+        if is_last {
+            self.open = None;
+        }
     }
 
     /// Rule 7: the newest of what the sources said and of one's own is the entry; then those who wait run.

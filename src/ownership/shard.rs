@@ -13,6 +13,7 @@ use super::arcs::{Arcs, Phase};
 use super::member::MemberId;
 use super::mistake::{Mistake, Mistakes};
 use super::snapshot::Snapshot;
+use crate::ring::Stretch;
 
 /// A key and the hash of its route. Ordered as copies are sent: by hash, then by key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -169,12 +170,13 @@ impl<K: Clone + Ord + Debug> ShardView<K> {
         self.arcs = Arc::clone(arcs);
     }
 
-    /// Rule 9: every arc is settled, and no mark is left. The caller drops the tombstones of the keys that are mine.
-    pub fn settle(&mut self) {
-        self.arcs = Arc::default();
-        self.resolved.clear();
+    /// Rule 9: what is mine in `settled` is settled, and no mark is left there. `arcs`: the rest. The caller drops the
+    /// tombstones of the keys that are mine there.
+    pub fn settle_below(&mut self, arcs: &Arc<Arcs>, settled: Stretch) {
+        self.arcs = Arc::clone(arcs);
+        self.resolved.retain(|place, _| !settled.contains(place.hash));
         let (snapshot, me) = (&self.snapshot, &self.me);
-        self.lent.retain(|place, _| !snapshot.owns(me, place.hash));
+        self.lent.retain(|place, _| !(settled.contains(place.hash) && snapshot.owns(me, place.hash)));
     }
 
     #[must_use]

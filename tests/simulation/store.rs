@@ -11,6 +11,7 @@ use larder::ownership::mistake::{Mistake, Mistakes};
 use larder::ownership::shard::{Removal, ShardView, Standing};
 use larder::ownership::snapshot::Snapshot;
 use larder::ownership::view::View;
+use larder::ring::Stretch;
 
 use crate::monitor::{Kind, OpId, Outcome, apply};
 
@@ -149,11 +150,11 @@ impl Copies for Store {
         self.shards.iter_mut().for_each(|shard| shard.view.advance(arcs));
     }
 
-    fn settle(&mut self) {
+    fn settle_below(&mut self, arcs: &Arc<Arcs>, settled: Stretch) {
         for shard in &mut self.shards {
-            shard.view.settle();
+            shard.view.settle_below(arcs, settled);
             let view = &shard.view;
-            shard.entries.retain(|place, entry| entry.value.is_some() || view.standing(place) != Standing::Authority);
+            shard.entries.retain(|place, entry| entry.value.is_some() || !view.is_settled(place));
         }
     }
 
