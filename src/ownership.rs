@@ -23,6 +23,7 @@ mod gain;
 pub mod member;
 pub mod message;
 pub mod mistake;
+mod quota;
 mod requests;
 pub mod shard;
 pub mod snapshot;
@@ -30,6 +31,7 @@ pub mod view;
 
 pub use arcs::{Arcs, Phase};
 pub use detector::{Detector, FENCE_PAUSE_MS, PING_EVERY_MS};
+pub use quota::{LeaseAsk, LeaseId, LeaseVerdict};
 pub use requests::{Origin, RequestId};
 
 use crate::cache::version::{HybridClock, Now};
@@ -117,6 +119,8 @@ pub enum Output<K> {
     Moved(RequestId),
     /// This request was forwarded to a member that is lost: whether it was applied is unknown.
     Unknown(RequestId),
+    /// This ask ended.
+    Lease { id: LeaseId, verdict: LeaseVerdict },
     /// The topology changed.
     Changed(Arc<Snapshot>),
     /// Drop everything, answer UNAVAILABLE, and start again under a new boot (rule 16).

@@ -96,7 +96,7 @@ impl<S: Copies> Replica<S> {
             Answer::Copies(copies) => self.copies(&call.to, copies),
             Answer::Page { items, last } => self.page(&call.to, items, last),
             Answer::DoneOk => self.done(&call.to),
-            Answer::Pong { .. } => {}
+            Answer::Pong { .. } | Answer::Leased(_) | Answer::Counted(_) | Answer::Noted => {}
             Answer::Stale => {
                 // My view did not change, so the other is behind: the next message brings mine. If one did already, wait.
                 let told = !self.behind.insert(call.to.uid.clone());

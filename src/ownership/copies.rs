@@ -136,6 +136,9 @@ impl<S: Copies> Replica<S> {
                 self.store.drop_through(from, through);
                 Answer::DoneOk
             }
+            Request::Lease(request) => self.serve_lease(request),
+            Request::Count(ask) => self.serve_count(ask),
+            Request::AskAgain(_) => Answer::Noted,
         }
     }
 

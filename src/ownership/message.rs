@@ -8,6 +8,7 @@ use super::copies::{Found, Items};
 use super::member::MemberId;
 use super::shard::Place;
 use super::view::{Digest, View};
+use crate::cache::key::AccountId;
 
 /// Keys of one `Fetch` at most.
 pub const MAX_FETCH_KEYS: usize = 1024;
@@ -41,6 +42,66 @@ pub enum Request<K> {
     Done { through: Place<K> },
     /// PROTOCOL §8: "are you there?"
     Ping,
+    /// To an account's home: room for keys and bytes.
+    Lease(LeaseRequest),
+    /// Of an account's home, to all: "what do you have of this account?"
+    Count(CountAsk),
+    /// Of an account's home: an ask that it could not answer can be answered now.
+    AskAgain(AccountId),
+}
+
+/// What a replica asks an account's home for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseRequest {
+    pub account: AccountId,
+    /// Needed at once.
+    pub keys: u64,
+    pub bytes: u64,
+    /// Wanted by others who wait at the sender, besides.
+    pub more_keys: u64,
+    pub more_bytes: u64,
+    pub max_keys: Option<u64>,
+    pub max_bytes: Option<u64>,
+    /// Takes nothing.
+    pub dry_run: bool,
+    /// The ask is older than this round of counting ([`LeaseReply::Wait`]).
+    pub before_round: Option<u64>,
+}
+
+/// What the home says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseReply {
+    /// Yours from now on, unless you were counted in a later round already.
+    Granted { round: u64, keys: u64, bytes: u64 },
+    /// A dry run would fit.
+    Fits,
+    /// It does not fit: when this round of counting began, so much was used, exactly.
+    Full { round: u64, keys: u64, bytes: u64 },
+    /// Not known yet. `before_round`: a round from this one on began after the ask.
+    Wait { before_round: u64 },
+}
+
+/// An account's home counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CountAsk {
+    pub account: AccountId,
+    /// Grows with every round of this process.
+    pub round: u64,
+    /// Reclaim what is due, and give up for good what comes free, until the next grant.
+    pub close: bool,
+}
+
+/// What a replica has of an account. Whatever of its lease was not used is given back by this answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// All entries here, copies for others too.
+    pub used_keys: u64,
+    pub used_bytes: u64,
+    /// What was here when the view changed, and was leased since.
+    pub bound_keys: u64,
+    pub bound_bytes: u64,
+    /// Every arc here is settled, and there is no copy for anybody.
+    pub settled: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -59,6 +120,10 @@ pub enum Answer<K, V> {
     Pong {
         unreachable: Vec<Unreachable>,
     },
+    Leased(LeaseReply),
+    Counted(Counted),
+    /// To an `AskAgain`.
+    Noted,
 }
 
 /// A member that the sender of a `Pong` cannot reach.

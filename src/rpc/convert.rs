@@ -385,6 +385,8 @@ impl From<StoreError> for Failure {
             StoreError::CounterOverflow => Self::CounterOverflow,
             StoreError::QuotaKeys { limit, account } => Self::QuotaKeys { account: account.to_string(), limit },
             StoreError::QuotaBytes { limit, account } => Self::QuotaBytes { account: account.to_string(), limit },
+            // Only if nobody asked: whoever carries out operations asks the account's home and tries again.
+            StoreError::NeedsLease { .. } => Self::Starting,
             StoreError::NoRoom => Self::MemoryGuaranteed,
         }
     }

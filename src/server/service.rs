@@ -56,7 +56,7 @@ impl<'a> Operations<'a> {
         let (space, read) = (self.scope.space, |entry: &EntryRef<'_>| read(entry, self.now));
         let answer = match self.scope.mode {
             Mode::Apply => self.store.read(space, key, self.now, read),
-            Mode::DryRun => self.store.peek(space, key, self.now, read),
+            Mode::DryRun | Mode::DryRunThatFits => self.store.peek(space, key, self.now, read),
         };
         answer.ok_or(Failure::NotFound)
     }

@@ -47,7 +47,7 @@ pub fn get(call: &Call, message: Bytes) -> Result<Bytes, Failure> {
     let take = |entry: &EntryRef<'_>| Value::bare(entry).use_or_share(&mut put);
     let read = match call.mode() {
         Mode::Apply => wall.store.read(&wall.tutorial, key, now, take),
-        Mode::DryRun => wall.store.peek(&wall.tutorial, key, now, take),
+        Mode::DryRun | Mode::DryRunThatFits => wall.store.peek(&wall.tutorial, key, now, take),
     };
     read.ok_or(Failure::NotFound)?.finish(&mut put).ok_or(Failure::Internal)
 }

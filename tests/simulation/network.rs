@@ -111,6 +111,7 @@ impl World {
                     self.ended_unknown(&running.op);
                 }
             }
+            Output::Lease { .. } => {}
             Output::Changed(snapshot) => {
                 self.note(|| format!("pod {pod}: view {:?}, {}", snapshot.digest(), snapshot.view().marks()));
             }

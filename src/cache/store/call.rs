@@ -36,6 +36,8 @@ pub enum Mode {
     /// Every check is made and the answer is what it would be, with [`Version::NONE`]; nothing changes, not even what
     /// eviction remembers or what is counted.
     DryRun,
+    /// As [`Self::DryRun`], after the account's home said that the call would fit: quotas are not checked.
+    DryRunThatFits,
 }
 
 /// When a store takes place.
@@ -73,6 +75,9 @@ pub enum StoreError {
     QuotaKeys { limit: u64, account: AccountId },
     #[error("account `{account}` would exceed its maximum of {limit} bytes")]
     QuotaBytes { limit: u64, account: AccountId },
+    /// What is leased to this replica is used up: ask the account's home for `keys` and `bytes` more, then try again.
+    #[error("account `{account}` has no room left in the lease of this replica; ask for {keys} keys and {bytes} bytes")]
+    NeedsLease { account: AccountId, keys: u64, bytes: u64 },
     #[error("the entry is larger than the capacity, or all memory that is left is guaranteed to other accounts")]
     NoRoom,
 }
@@ -160,7 +165,7 @@ impl StoreConfig {
 impl Mode {
     #[must_use]
     pub fn is_dry_run(self) -> bool {
-        self == Self::DryRun
+        self != Self::Apply
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use parking_lot::MutexGuard;
 
-use super::call::{Condition, Counted, Scope, StoreError, TouchMode, Touched};
+use super::call::{Condition, Counted, Mode, Scope, StoreError, TouchMode, Touched};
 use super::counter::{self, Remembered};
 use super::entry::{self, EntryRef};
 use super::index::Hashes;
@@ -297,7 +297,9 @@ impl Store {
             return Err(Lacks::Everything);
         }
         if change.scope.mode.is_dry_run() {
-            would_fit()?;
+            if change.scope.mode != Mode::DryRunThatFits {
+                would_fit()?;
+            }
             let fits = self.used.load(Ordering::Relaxed).saturating_add(missing) <= capacity
                 || self.may_evict_anything(Some(change.asker()));
             return if fits { Ok(Version::NONE) } else { Err(Lacks::Everything) };
