@@ -23,6 +23,7 @@ pub mod item;
 pub mod memory;
 pub mod method;
 pub mod metrics;
+pub mod peer;
 pub mod pipeline;
 pub mod probes;
 pub mod readiness;

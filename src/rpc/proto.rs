@@ -17,5 +17,13 @@ pub mod tutorial {
     tonic::include_proto!("rpc");
 }
 
-/// The encoded `FileDescriptorSet` of all protos, for reflection.
+/// What replicas say to each other.
+pub mod peer {
+    /// `larder.peer.v1`.
+    pub mod v1 {
+        tonic::include_proto!("larder.peer.v1");
+    }
+}
+
+/// The encoded `FileDescriptorSet` of the protos that clients may see, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/larder.bin"));
