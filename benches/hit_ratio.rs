@@ -65,7 +65,7 @@ impl Cache for Larder {
     fn access(&mut self, key: u32) -> bool {
         let name = name(key);
         let key = Key::new(&name).expect("a key");
-        if self.store.read(&self.tenant, key, NOW, |_| ()).is_some() {
+        if self.store.read(&self.tenant, key, NOW, |_| ()).is_ok_and(|found| found.is_some()) {
             return true;
         }
         let scope = Scope { space: &self.tenant, charge: Some(&self.tenant), mode: Mode::Apply };

@@ -107,6 +107,23 @@ impl Ring {
         self.owners.get(self.entry(hash)).map(|index| usize::from(*index))
     }
 
+    /// The last hash of the stretch, from `hash` on, that belongs to one member; the end of all hashes on an empty ring.
+    #[must_use]
+    pub fn same_owner_through(&self, hash: u64) -> u64 {
+        let entry = self.entry(hash);
+        let Some(owner) = self.owners.get(entry) else { return u64::MAX };
+        if self.hashes[entry] < hash {
+            return u64::MAX;
+        }
+        let others = self.owners[entry..].iter().position(|other| other != owner);
+        match others {
+            Some(count) => self.hashes[entry + count - 1],
+            // What is after the last entry belongs to the first.
+            None if self.owners.first() == Some(owner) => u64::MAX,
+            None => self.hashes[self.hashes.len() - 1],
+        }
+    }
+
     /// As [`Self::successor`], for a hash.
     #[must_use]
     pub fn successor_of(&self, hash: u64) -> Option<&str> {

@@ -20,11 +20,13 @@
 //! with the store, so its memory is in use until the reader drops it, though it is evicted.
 
 mod call;
+mod copies;
 mod counter;
 mod entry;
 mod expiry;
 mod ghost;
 mod index;
+mod member;
 mod outside;
 mod queue;
 mod room;
@@ -34,6 +36,7 @@ mod walk;
 mod write;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use foldhash::quality::RandomState;
@@ -42,16 +45,19 @@ use parking_lot::{Mutex, MutexGuard};
 pub use self::call::{
     Condition, Counted, Mode, Page, PageItem, Removed, Scope, StoreConfig, StoreError, StoreStats, TouchMode, Touched,
 };
+pub use self::copies::StoreCopies;
 pub use self::entry::{EntryRef, entry_charge};
 use self::index::Hashes;
+pub use self::member::{Carried, Name, Place, RememberedRequest};
 use self::shard::Shard;
 use super::key::{AccountId, Key};
 use super::quota::Tenant;
 use super::version::{HybridClock, Now};
+use crate::ownership::shard::Standing;
 
 /// A sharded, byte-bounded map with expiry, versions and quotas.
 pub struct Store {
-    clock: HybridClock,
+    clock: Arc<HybridClock>,
     /// A power of two of them.
     shards: Box<[Aligned]>,
     shard_bits: u32,
@@ -76,7 +82,7 @@ impl Store {
         let hasher = RandomState::default();
         let shards = (0..count).map(|_| Aligned(Mutex::new(Shard::new(shard_bits, hasher.clone()))));
         Self {
-            clock: HybridClock::new(config.replica),
+            clock: Arc::new(HybridClock::new(config.replica)),
             shards: shards.collect(),
             shard_bits,
             used: AtomicU64::new(0),
@@ -104,23 +110,43 @@ impl Store {
     }
 
     /// Runs `f` on the entry of `key`, under the lock of its shard: keep it short. `None`: there is no value.
-    pub fn read<R>(&self, space: &Tenant, key: Key<'_>, now: Now, f: impl FnOnce(&EntryRef<'_>) -> R) -> Option<R> {
+    ///
+    /// # Errors
+    /// When this replica may not carry out an operation on the key now.
+    pub fn read<R>(
+        &self,
+        space: &Tenant,
+        key: Key<'_>,
+        now: Now,
+        f: impl FnOnce(&EntryRef<'_>) -> R,
+    ) -> Result<Option<R>, Standing> {
         let hashes = self.hashes(space, key);
         let mut shard = self.lock(hashes);
+        shard.admit(hashes)?;
         let Some(at) = shard.find_live(space, key.as_bytes(), hashes, now) else {
             shard.counts.misses += 1;
-            return None;
+            return Ok(None);
         };
         shard.counts.hits += 1;
         shard.touch_frequency(at);
-        Some(f(&shard.entry(at)))
+        Ok(Some(f(&shard.entry(at))))
     }
 
     /// As [`Self::read`], but leaves no trace: it is not counted, and the entry lives no longer for it.
-    pub fn peek<R>(&self, space: &Tenant, key: Key<'_>, now: Now, f: impl FnOnce(&EntryRef<'_>) -> R) -> Option<R> {
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn peek<R>(
+        &self,
+        space: &Tenant,
+        key: Key<'_>,
+        now: Now,
+        f: impl FnOnce(&EntryRef<'_>) -> R,
+    ) -> Result<Option<R>, Standing> {
         let hashes = self.hashes(space, key);
         let shard = self.lock(hashes);
-        shard.find_live(space, key.as_bytes(), hashes, now).map(|at| f(&shard.entry(at)))
+        shard.admit(hashes)?;
+        Ok(shard.find_live(space, key.as_bytes(), hashes, now).map(|at| f(&shard.entry(at))))
     }
 
     #[must_use]
@@ -142,7 +168,7 @@ impl Store {
 
     /// Makes the versions of this store.
     #[must_use]
-    pub fn clock(&self) -> &HybridClock {
+    pub fn clock(&self) -> &Arc<HybridClock> {
         &self.clock
     }
 

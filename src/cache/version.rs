@@ -27,7 +27,7 @@ pub struct Version(u64);
 pub struct HybridClock {
     /// The clock part of the last version made or heard of, in microseconds.
     last_us: AtomicU64,
-    replica: u64,
+    replica: AtomicU64,
 }
 
 impl Version {
@@ -55,7 +55,14 @@ impl HybridClock {
     /// `replica` tells replicas apart; only its low 12 bits count.
     #[must_use]
     pub fn new(replica: u64) -> Self {
-        Self { last_us: AtomicU64::new(0), replica: replica & ((1 << REPLICA_BITS) - 1) }
+        let clock = Self { last_us: AtomicU64::new(0), replica: AtomicU64::new(0) };
+        clock.set_replica(replica);
+        clock
+    }
+
+    /// From now on versions are another replica's: this process goes on as a new member. Only the low 12 bits count.
+    pub fn set_replica(&self, replica: u64) {
+        self.replica.store(replica & ((1 << REPLICA_BITS) - 1), Ordering::Relaxed);
     }
 
     /// A version greater than every one made or observed before.
@@ -64,7 +71,7 @@ impl HybridClock {
         loop {
             let next = now.wall_us.max(last + 1);
             match self.last_us.compare_exchange_weak(last, next, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return Version(next << REPLICA_BITS | self.replica),
+                Ok(_) => return Version(next << REPLICA_BITS | self.replica.load(Ordering::Relaxed)),
                 Err(current) => last = current,
             }
         }

@@ -23,6 +23,13 @@ impl Arcs {
         self.0.get(at).filter(|(stretch, _)| stretch.contains(hash)).map(|(_, phase)| *phase)
     }
 
+    /// The last hash before the next arc: nothing from `hash`, which is in none, through it is in one.
+    #[must_use]
+    pub fn free_through(&self, hash: u64) -> u64 {
+        let at = self.0.partition_point(|(stretch, _)| stretch.last < hash);
+        self.0.get(at).map_or(u64::MAX, |(stretch, _)| stretch.first.saturating_sub(1).max(hash))
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -80,6 +80,22 @@ impl<K: Clone + Ord + Debug> ShardView<K> {
         }
     }
 
+    /// The end of the stretch of hashes, from `hash` on, that are this replica's and settled.
+    ///
+    /// # Errors
+    /// When `hash` is not in one.
+    pub fn settled_through(&self, hash: u64) -> Result<u64, Standing> {
+        match self.snapshot.owner(hash) {
+            None => Err(Standing::Nobody),
+            Some(owner) if *owner != self.me => Err(Standing::Other(owner.clone())),
+            Some(_) => match self.arcs.phase(hash) {
+                None => Ok(self.snapshot.ring().same_owner_through(hash).min(self.arcs.free_through(hash))),
+                Some(Phase::Gaining) => Err(Standing::Gaining),
+                Some(Phase::Held) => Err(Standing::Unresolved),
+            },
+        }
+    }
+
     /// What to leave of a key that the authority deletes, evicts or finds expired (rule 8).
     #[must_use]
     pub fn removal(&self, place: &Place<K>) -> Removal {
@@ -177,6 +193,11 @@ impl<K: Clone + Ord + Debug> ShardView<K> {
         self.resolved.retain(|place, _| !settled.contains(place.hash));
         let (snapshot, me) = (&self.snapshot, &self.me);
         self.lent.retain(|place, _| !(settled.contains(place.hash) && snapshot.owns(me, place.hash)));
+    }
+
+    #[must_use]
+    pub fn me(&self) -> &MemberId {
+        &self.me
     }
 
     #[must_use]

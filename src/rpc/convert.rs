@@ -388,6 +388,7 @@ impl From<StoreError> for Failure {
             // Only if nobody asked: whoever carries out operations asks the account's home and tries again.
             StoreError::NeedsLease { .. } => Self::Starting,
             StoreError::NoRoom => Self::MemoryGuaranteed,
+            StoreError::Elsewhere(_) => Self::Internal,
         }
     }
 }

@@ -11,6 +11,7 @@ use super::codec::encode;
 use super::method::Method;
 use super::wall::registry::Principal;
 use crate::cache::cursor::Cursor;
+use crate::cache::store::StoreError;
 use crate::rpc::convert;
 use crate::rpc::failure::Failure;
 use crate::rpc::proto::v1;
@@ -54,6 +55,10 @@ impl Produce for Clear {
         let wall = &call.connection().wall;
         let scope = self.principal.scope(call.mode());
         let page = wall.store.remove_page(scope, &self.prefix, self.after.as_ref(), PAGE_ENTRIES, wall.clock.now());
+        let page = match page {
+            Ok(page) => page,
+            Err(standing) => return Poll::Ready(Some(Err(StoreError::Elsewhere(standing).into()))),
+        };
         self.deleted += page.removed;
         self.ended = page.next.is_none();
         self.after = page.next;

@@ -13,7 +13,7 @@ use super::held::Share;
 use super::wall::Wall;
 use crate::cache::cursor::Cursor;
 use crate::cache::quota::Tenant;
-use crate::cache::store::PageItem;
+use crate::cache::store::{PageItem, StoreError};
 use crate::rpc::convert;
 use crate::rpc::failure::Failure;
 use crate::rpc::proto::v1;
@@ -73,6 +73,10 @@ impl Produce for Dump {
         }
         let wall = &call.connection().wall;
         let page = wall.store.page(&self.space, &self.prefix, self.after.as_ref(), PAGE_BYTES, wall.clock.now());
+        let page = match page {
+            Ok(page) => page,
+            Err(standing) => return Poll::Ready(Some(Err(StoreError::Elsewhere(standing).into()))),
+        };
         self.ended = page.end;
         self.after = page.next;
         if page.items.is_empty() {

@@ -15,7 +15,7 @@ use super::stats;
 use super::wall::Wall;
 use super::wall::registry::Principal;
 use crate::cache::key::Key;
-use crate::cache::store::{EntryRef, Mode, Scope, Store};
+use crate::cache::store::{EntryRef, Mode, Scope, Store, StoreError};
 use crate::cache::version::Now;
 use crate::rpc::convert::{self, DeleteCall, IncrementCall, StoreCall, TouchCall, TtlPolicy};
 use crate::rpc::failure::Failure;
@@ -58,7 +58,7 @@ impl<'a> Operations<'a> {
             Mode::Apply => self.store.read(space, key, self.now, read),
             Mode::DryRun | Mode::DryRunThatFits => self.store.peek(space, key, self.now, read),
         };
-        answer.ok_or(Failure::NotFound)
+        answer.map_err(StoreError::Elsewhere)?.ok_or(Failure::NotFound)
     }
 
     /// Reads a value to encode it: a small one where it lies, a large one without its shard's lock.

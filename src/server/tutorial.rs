@@ -11,7 +11,7 @@ use super::drain::Watch;
 use super::dump::Dump;
 use super::wall::Wall;
 use super::wall::registry::Principal;
-use crate::cache::store::{Condition, EntryRef, Mode, Scope};
+use crate::cache::store::{Condition, EntryRef, Mode, Scope, StoreError};
 use crate::rpc::convert;
 use crate::rpc::failure::Failure;
 use crate::rpc::proto::tutorial;
@@ -49,7 +49,7 @@ pub fn get(call: &Call, message: Bytes) -> Result<Bytes, Failure> {
         Mode::Apply => wall.store.read(&wall.tutorial, key, now, take),
         Mode::DryRun | Mode::DryRunThatFits => wall.store.peek(&wall.tutorial, key, now, take),
     };
-    read.ok_or(Failure::NotFound)?.finish(&mut put).ok_or(Failure::Internal)
+    read.map_err(StoreError::Elsewhere)?.ok_or(Failure::NotFound)?.finish(&mut put).ok_or(Failure::Internal)
 }
 
 /// # Errors

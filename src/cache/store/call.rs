@@ -6,6 +6,7 @@ use crate::cache::cursor::Cursor;
 use crate::cache::key::AccountId;
 use crate::cache::quota::{OverBudget, Tenant};
 use crate::cache::version::Version;
+use crate::ownership::shard::Standing;
 
 /// How large a store is, and which replica's versions it makes.
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +81,8 @@ pub enum StoreError {
     NeedsLease { account: AccountId, keys: u64, bytes: u64 },
     #[error("the entry is larger than the capacity, or all memory that is left is guaranteed to other accounts")]
     NoRoom,
+    #[error("this replica may not carry out an operation on the key now: {0:?}")]
+    Elsewhere(Standing),
 }
 
 /// What a touch did.

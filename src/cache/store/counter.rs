@@ -1,5 +1,6 @@
 //! Counters: decimal text, and the request ids that make an increment safe to retry.
 
+use super::member::RememberedRequest;
 use crate::cache::limits::{REMEMBER_REQUEST_ID_MS, REMEMBERED_REQUEST_IDS};
 use crate::cache::version::{Now, Version};
 
@@ -64,6 +65,29 @@ impl Remembered {
         if let Some(request) = self.requests.last_mut().filter(|request| request.version == Version::NONE) {
             request.version = version;
         }
+    }
+
+    /// What travels with the entry.
+    pub(super) fn list(&self) -> Vec<RememberedRequest> {
+        let travels = |request: &Request| RememberedRequest {
+            id: request.id.clone(),
+            value: request.value,
+            version: request.version,
+            until_ms: request.until_ms,
+        };
+        self.requests.iter().map(travels).collect()
+    }
+
+    /// What travelled, as far as it is remembered: the youngest.
+    pub(super) fn of(list: &[RememberedRequest]) -> Self {
+        let stays = |request: &RememberedRequest| Request {
+            id: request.id.clone(),
+            value: request.value,
+            version: request.version,
+            until_ms: request.until_ms,
+        };
+        let youngest = &list[list.len().saturating_sub(REMEMBERED_REQUEST_IDS)..];
+        Self { requests: youngest.iter().map(stays).collect() }
     }
 
     pub(super) fn charge(&self) -> u64 {

@@ -108,6 +108,11 @@ impl Index {
         (bucket.table.iter().map(|&raw| ChunkRef::from_raw(raw)), last)
     }
 
+    /// All chunks, in no order.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = ChunkRef> {
+        self.buckets.iter().flat_map(|bucket| bucket.table.iter().map(|&raw| ChunkRef::from_raw(raw)))
+    }
+
     #[cfg(test)]
     pub(super) fn directory_slots(&self) -> usize {
         self.directory.len()

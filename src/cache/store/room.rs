@@ -103,12 +103,12 @@ impl Store {
         missing: u64,
         garbage: &mut Garbage,
     ) -> u64 {
-        let mut freed = 0;
+        let mut freed: u64 = 0;
         for _ in 0..BATCH {
             let Some(bytes) = shard.evict_one(search, garbage) else { break };
             // At once, so that others may use it and nobody evicts more than is needed.
             self.used.fetch_sub(bytes, Ordering::Relaxed);
-            freed += bytes;
+            freed = freed.saturating_add(bytes);
             // Without second chances, what is read often would go too: they are for a batch, so that its time is bounded.
             if freed >= missing || search.second_chances == 0 {
                 break;

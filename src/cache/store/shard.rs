@@ -5,6 +5,7 @@
 //! Not here: conditions, quotas' refusals and the capacity, which are between shards.
 
 mod evict;
+mod member;
 mod reclaim;
 mod scan;
 
@@ -14,6 +15,7 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::quality::RandomState;
 
 pub(super) use self::evict::{Evict, MAX_SECOND_CHANCES};
+pub(super) use self::member::Member;
 use super::entry::{self, EntryRef, Layout, Meta, Queue};
 use super::expiry::Wheel;
 use super::ghost::Ghosts;
@@ -53,6 +55,8 @@ pub(super) struct Shard {
     /// By slot: the accounts that entries of this shard name.
     tenants: Vec<Option<Tenant>>,
     hasher: RandomState,
+    /// `None`: the store is alone, and the authority for everything.
+    pub member: Option<Box<Member>>,
     pub counts: Counts,
 }
 
@@ -123,6 +127,7 @@ impl Shard {
             wheel: Wheel::new(),
             tenants: Vec::new(),
             hasher,
+            member: None,
             counts: Counts::default(),
         }
     }
@@ -202,6 +207,19 @@ impl Shard {
         self.count_out(at);
         garbage.extend(self.unlink(at, hashes));
         charge
+    }
+
+    /// Takes all entries off the quotas and memory of their accounts: the shard is dropped.
+    pub(super) fn give_back_everything(&self) {
+        for at in self.index.chunks() {
+            self.sub_memory(at);
+            let entry = self.entry(at);
+            if !entry.meta().is_tombstone()
+                && let Some(tenant) = self.charged(&entry)
+            {
+                tenant.give_back(1, entry.quota_bytes());
+            }
+        }
     }
 
     /// What an entry or tombstone is charged.

@@ -31,7 +31,7 @@ fn scope(tenant: &Tenant) -> Scope<'_> {
 }
 
 fn get(store: &Store, space: &Tenant, name: &str, now: Now) -> Option<Vec<u8>> {
-    store.read(space, key(name), now, |entry| entry.value().to_vec())
+    store.read(space, key(name), now, |entry| entry.value().to_vec()).unwrap()
 }
 
 fn put(store: &Store, space: &Tenant, name: &str, value: &[u8]) -> Result<Version, StoreError> {
@@ -43,7 +43,7 @@ fn dump(store: &Store, space: &Tenant, prefix: &str, max_bytes: usize, now: Now)
     let mut items = Vec::new();
     let mut after = None;
     loop {
-        let page = store.page(space, prefix, after.as_ref(), max_bytes, now);
+        let page = store.page(space, prefix, after.as_ref(), max_bytes, now).unwrap();
         assert_eq!(page.end, page.next.is_none());
         items.extend(page.items);
         match page.next {

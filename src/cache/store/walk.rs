@@ -1,8 +1,6 @@
 //! Calls that go through many entries, in the order of [`Cursor`], a bucket at a time. No lock is held between two buckets,
 //! and none when a call has answered, however slowly its caller reads.
 
-use std::ops::RangeInclusive;
-
 use super::Store;
 use super::call::{Page, PageItem, Removed, Scope};
 use super::shard::{Garbage, Shard};
@@ -10,6 +8,7 @@ use super::slab::ChunkRef;
 use crate::cache::cursor::Cursor;
 use crate::cache::quota::Tenant;
 use crate::cache::version::Now;
+use crate::ownership::shard::Standing;
 
 /// Entries, and buckets, that one call looks at before it answers, be it with nothing: some 200 microseconds.
 const MAX_LOOKED_AT: usize = 4096;
@@ -17,11 +16,24 @@ const MAX_LOOKED_AT: usize = 4096;
 impl Store {
     /// The next entries of `space` whose key begins with `prefix`, after a place, in the order of [`Cursor`]: at most
     /// `max_bytes` of keys and values, but at least one entry if the page has any.
-    pub fn page(&self, space: &Tenant, prefix: &str, after: Option<&Cursor>, max_bytes: usize, now: Now) -> Page {
+    ///
+    /// At a member, only of the stretch of hashes around the place that are this replica's and settled: `next` is at most
+    /// its end, and the page is the last only at the end of all hashes.
+    ///
+    /// # Errors
+    /// When the place is not in such a stretch.
+    pub fn page(
+        &self,
+        space: &Tenant,
+        prefix: &str,
+        after: Option<&Cursor>,
+        max_bytes: usize,
+        now: Now,
+    ) -> Result<Page, Standing> {
         let mut items: Vec<PageItem> = Vec::new();
         let mut bytes = 0;
-        let next = self.walk(after, |shard, from| {
-            let found = shard.scan(space, prefix.as_bytes(), from, now);
+        let next = self.walk(after, |shard, from, last| {
+            let found = shard.scan(space, prefix.as_bytes(), from, last, now);
             for &(hashes, at) in &found.entries {
                 let entry_bytes = usize::try_from(shard.entry(at).quota_bytes()).unwrap_or(usize::MAX);
                 if bytes + entry_bytes > max_bytes
@@ -33,11 +45,15 @@ impl Store {
                 items.push(item(shard, at, hashes.route, now));
             }
             (found.looked_at, Next::Bucket(found.next))
-        });
-        Page { items, end: next.is_none(), next }
+        })?;
+        Ok(Page { items, end: next.is_none(), next })
     }
 
-    /// Removes up to `limit` entries of the scope's space whose key begins with `prefix`, after a place.
+    /// Removes up to `limit` entries of the scope's space whose key begins with `prefix`, after a place; at a member, of the
+    /// stretch that [`Self::page`] describes.
+    ///
+    /// # Errors
+    /// As [`Self::page`].
     pub fn remove_page(
         &self,
         scope: Scope<'_>,
@@ -45,12 +61,12 @@ impl Store {
         after: Option<&Cursor>,
         limit: usize,
         now: Now,
-    ) -> Removed {
+    ) -> Result<Removed, Standing> {
         let limit = limit.max(1);
         let mut removed = 0;
         let mut garbage = Garbage::new();
-        let next = self.walk(after, |shard, from| {
-            let found = shard.scan(scope.space, prefix.as_bytes(), from, now);
+        let next = self.walk(after, |shard, from, last| {
+            let found = shard.scan(scope.space, prefix.as_bytes(), from, last, now);
             let some = &found.entries[..found.entries.len().min(limit - removed)];
             let last = some
                 .last()
@@ -62,7 +78,7 @@ impl Store {
                     some.iter().map(|&(hashes, at)| (hashes, shard.entry(at).with_key(<[u8]>::to_vec))).collect();
                 for (hashes, key) in keys {
                     if let Some(at) = shard.find(scope.space, &key, hashes) {
-                        self.release(shard.remove(at, hashes, &mut garbage));
+                        self.release(shard.vanish(at, hashes, now, &mut garbage));
                     }
                 }
             }
@@ -70,41 +86,37 @@ impl Store {
                 Some(last) if removed >= limit => (found.looked_at, Next::Stop(last)),
                 _ => (found.looked_at, Next::Bucket(found.next)),
             }
-        });
-        Removed { removed: removed as u64, next }
+        })?;
+        Ok(Removed { removed: removed as u64, next })
     }
 
-    /// Drops the tombstones of an arc of route hashes; answers how many. Looks at every tombstone.
-    pub fn drop_tombstones(&self, arc: &RangeInclusive<u64>) -> usize {
-        let mut dropped = 0;
-        for shard in &self.shards {
-            let done = shard.0.lock().drop_tombstones(|route| arc.contains(&route));
-            self.release(done.bytes);
-            dropped += done.entries;
-        }
-        dropped
-    }
-
-    /// Calls `visit` for bucket after bucket until it stops, enough was looked at, or the end (`None`).
+    /// Calls `visit` for bucket after bucket, with the end of the stretch that may be looked at, until it stops, enough was
+    /// looked at, or the end (`None`).
     fn walk(
         &self,
         after: Option<&Cursor>,
-        mut visit: impl FnMut(&mut Shard, &Cursor) -> (usize, Next),
-    ) -> Option<Cursor> {
+        mut visit: impl FnMut(&mut Shard, &Cursor, u64) -> (usize, Next),
+    ) -> Result<Option<Cursor>, Standing> {
         let mut from = after.cloned().unwrap_or(Cursor::before_hash(0));
         let mut looked_at = 0;
         loop {
             let mut shard = self.shards[self.shard_of(from.hash())].0.lock();
-            let (more, next) = visit(&mut shard, &from);
+            let last = match shard.settled_through(from.hash()) {
+                Ok(last) => last,
+                Err(standing) if looked_at == 0 => return Err(standing),
+                Err(_) => return Ok(Some(from)),
+            };
+            let (more, next) = visit(&mut shard, &from, last);
             drop(shard);
             match next {
-                Next::Stop(at) => return Some(at),
-                Next::Bucket(hash) => from = Cursor::before_hash(hash?),
+                Next::Stop(at) => return Ok(Some(at)),
+                Next::Bucket(None) => return Ok(None),
+                Next::Bucket(Some(hash)) => from = Cursor::before_hash(hash),
             }
             // A bucket counts too: after a clear, very many may be empty.
             looked_at += more + 1;
             if looked_at >= MAX_LOOKED_AT {
-                return Some(from);
+                return Ok(Some(from));
             }
         }
     }

@@ -82,7 +82,8 @@ impl Store {
         stored.map(|((), version)| version)
     }
 
-    /// Removes the key and leaves nothing. Answers whether there was a value.
+    /// Removes the key. Nothing is left, or a tombstone while another replica may have an older copy. Answers whether there
+    /// was a value.
     ///
     /// # Errors
     /// [`StoreError::VersionMismatch`] when `if_version` is another than the current one.
@@ -95,51 +96,13 @@ impl Store {
     ) -> Result<bool, StoreError> {
         let mut change = self.change(scope, key, now);
         let mut shard = self.lock(change.hashes);
+        shard.admit(change.hashes).map_err(StoreError::Elsewhere)?;
         let Some(at) = self.deletable(&mut shard, &mut change, if_version)? else { return Ok(false) };
         if !scope.mode.is_dry_run() {
-            let freed = shard.remove(at, change.hashes, &mut change.garbage);
+            let freed = shard.vanish(at, change.hashes, now, &mut change.garbage);
             self.release(freed);
         }
         Ok(true)
-    }
-
-    /// Removes the key and leaves a tombstone with a new version: for a key of which another replica may have an older
-    /// copy. Answers that version, or `None` if there was no value (then nothing is left either).
-    ///
-    /// # Errors
-    /// As [`Self::delete`].
-    pub fn delete_leaving_tombstone(
-        &self,
-        scope: Scope<'_>,
-        key: Key<'_>,
-        if_version: Option<Version>,
-        now: Now,
-    ) -> Result<Option<Version>, StoreError> {
-        let mut change = self.change(scope, key, now);
-        let mut shard = self.lock(change.hashes);
-        let Some(at) = self.deletable(&mut shard, &mut change, if_version)? else { return Ok(None) };
-        if scope.mode.is_dry_run() {
-            return Ok(Some(Version::NONE));
-        }
-        let before = shard.charge(at);
-        let (payer, bytes) = (shard.charged(&shard.entry(at)).cloned(), shard.entry(at).quota_bytes());
-        let version = self.clock.next(now);
-        let fresh = Fresh {
-            space: scope.space,
-            charged: None,
-            key: change.key,
-            value: Value::Tombstone,
-            version,
-            expires_ms: None,
-        };
-        // A tombstone is never larger than the entry, so it needs no room.
-        let after = shard.write(Some(at), fresh, change.hashes, &mut change.garbage);
-        let after = after.ok_or(StoreError::NoRoom)?;
-        change.room.keep(before, after);
-        if let Some(payer) = payer {
-            payer.give_back(1, bytes);
-        }
-        Ok(Some(version))
     }
 
     /// Changes how long the entry lives. `ttl_ms` as in [`Self::store`].
@@ -222,15 +185,6 @@ impl Store {
         Ok(Counted { version, ..counted })
     }
 
-    /// What is left of a deleted key, if its delete left something: the version.
-    #[must_use]
-    pub fn tombstone(&self, space: &Tenant, key: Key<'_>) -> Option<Version> {
-        let hashes = self.hashes(space, key);
-        let shard = self.lock(hashes);
-        let entry = shard.entry(shard.find(space, key.as_bytes(), hashes)?);
-        entry.meta().is_tombstone().then(|| entry.version())
-    }
-
     /// Writes what `decide` says. `decide` may be asked again when room or quota had to be made.
     fn put<'v, A>(
         &self,
@@ -244,6 +198,8 @@ impl Store {
         let mut everything_due_is_expired = false;
         let mut shard = self.lock(change.hashes);
         loop {
+            // Each time, since the lock was let go.
+            shard.admit(change.hashes).map_err(StoreError::Elsewhere)?;
             let at = self.find_unexpired(&mut shard, &mut change);
             let live = at.filter(|&at| !shard.entry(at).meta().is_tombstone());
             let (content, answer) = match decide(live.map(|at| shard.entry(at)))? {
@@ -359,9 +315,10 @@ impl Store {
             return Some(at);
         }
         shard.counts.expired += 1;
-        let freed = shard.remove(at, change.hashes, &mut change.garbage);
+        let freed = shard.vanish(at, change.hashes, change.now, &mut change.garbage);
         self.release(freed);
-        None
+        // It may have left a tombstone.
+        shard.find(change.scope.space, change.key, change.hashes)
     }
 
     /// The entry to delete, if there is one.

@@ -50,7 +50,7 @@ impl Shard {
                 self.recycle(at, meta.with_frequency(frequency));
                 continue;
             }
-            if search.keep == Some(at) || !self.claim(at, search.asker) {
+            if search.keep == Some(at) || !self.gains_by_removal(at) || !self.claim(at, search.asker) {
                 if search.patience == 0 {
                     return None;
                 }
@@ -68,7 +68,7 @@ impl Shard {
             } else {
                 self.counts.evicted += 1;
             }
-            return Some(self.remove_claimed(at, hashes, garbage));
+            return Some(self.vanish_claimed(at, hashes, search.now, garbage));
         }
     }
 

@@ -22,7 +22,7 @@ impl Shard {
             match self.wheel.next(&mut self.slab, now.monotonic_ms) {
                 Due::Entry(at) => {
                     let hashes = self.hashes(at);
-                    done.bytes += self.remove(at, hashes, garbage);
+                    done.bytes = done.bytes.wrapping_add(self.vanish(at, hashes, now, garbage));
                     done.entries += 1;
                     self.counts.expired += 1;
                 }

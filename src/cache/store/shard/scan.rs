@@ -10,16 +10,25 @@ use crate::cache::version::Now;
 /// Entries of one bucket, in order. Good until something is removed.
 pub(in crate::cache::store) struct Found {
     pub entries: Vec<(Hashes, ChunkRef)>,
-    /// The first route hash of the next bucket; `None` at the end of all hashes.
+    /// The first route hash that was not looked at; `None` at the end of all hashes.
     pub next: Option<u64>,
     /// Entries that were looked at.
     pub looked_at: usize,
 }
 
 impl Shard {
-    /// The entries of `space` whose keys begin with `prefix`, in the bucket where `from` is and after it.
-    pub(in crate::cache::store) fn scan(&self, space: &Tenant, prefix: &[u8], from: &Cursor, now: Now) -> Found {
-        let (chunks, last) = self.index.bucket_of(from.hash());
+    /// The entries of `space` whose keys begin with `prefix`, in the bucket where `from` is and after it, through the route
+    /// hash `last`.
+    pub(in crate::cache::store) fn scan(
+        &self,
+        space: &Tenant,
+        prefix: &[u8],
+        from: &Cursor,
+        last: u64,
+        now: Now,
+    ) -> Found {
+        let (chunks, end) = self.index.bucket_of(from.hash());
+        let last = last.min(end);
         let mut looked_at = 0;
         let mut entries: Vec<(Hashes, ChunkRef)> = chunks
             .inspect(|_| looked_at += 1)
@@ -34,7 +43,7 @@ impl Shard {
             .map(|at| (self.hashes(at), at))
             .filter(|&(hashes, at)| {
                 let after_key = || self.entry(at).with_key(|key| key > from.key().as_bytes());
-                hashes.route > from.hash() || (hashes.route == from.hash() && after_key())
+                hashes.route <= last && (hashes.route > from.hash() || (hashes.route == from.hash() && after_key()))
             })
             .collect();
         entries.sort_unstable_by_key(|(hashes, _)| hashes.route);

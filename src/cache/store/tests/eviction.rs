@@ -156,7 +156,7 @@ fn a_large_value_that_is_evicted_stays_whole_for_who_reads_it() {
     let space = tenant(&store, "a");
     put(&store, &space, "large", &vec![9; 50_000]).unwrap();
     let mut value = bytes::Bytes::new();
-    store.read(&space, key("large"), at(0), |entry| value = entry.value());
+    store.read(&space, key("large"), at(0), |entry| value = entry.value()).unwrap();
     store.set_capacity(0, at(0));
     assert!(get(&store, &space, "large", at(0)).is_none());
     assert!(value == vec![9; 50_000]);

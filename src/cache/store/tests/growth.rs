@@ -14,7 +14,7 @@ fn entries_that_are_there_all_the_while_are_dumped_exactly_once() {
     let mut seen: HashMap<String, u32> = HashMap::new();
     let (mut after, mut round) = (None, 0);
     loop {
-        let page = store.page(&space, "", after.as_ref(), 4000, at(0));
+        let page = store.page(&space, "", after.as_ref(), 4000, at(0)).unwrap();
         for item in page.items {
             *seen.entry(item.key).or_default() += 1;
         }
@@ -64,7 +64,7 @@ fn a_page_of_an_account_with_little_is_bounded_work_among_much_of_others() {
     let mut calls = 0;
     let (mut after, mut found) = (None, 0);
     loop {
-        let page = store.page(&small, "", after.as_ref(), 1 << 20, at(0));
+        let page = store.page(&small, "", after.as_ref(), 1 << 20, at(0)).unwrap();
         calls += 1;
         found += page.items.len();
         match page.next {
@@ -88,7 +88,7 @@ fn a_clear_in_steps_removes_the_prefix_and_nothing_else() {
     for (scope, left) in [(dry, 10_000), (scope(&space), 5000)] {
         let (mut removed, mut after) = (0, None);
         loop {
-            let step = store.remove_page(scope, "gone/", after.as_ref(), 100, at(0));
+            let step = store.remove_page(scope, "gone/", after.as_ref(), 100, at(0)).unwrap();
             assert!(step.removed <= 100);
             removed += step.removed;
             match step.next {

@@ -18,13 +18,11 @@ enum Op {
     Read,
     Store { value: Vec<u8>, ttl: Option<u64>, condition: u8 },
     Delete { version: u8 },
-    DeleteLeavingTombstone,
     Touch { ttl: Option<u64>, mode: TouchMode },
     Increment { delta: i64, id: u8, ttl: Option<u64> },
     Clear { prefix: &'static str, limit: usize },
     Dump { prefix: &'static str, max_bytes: usize },
     Budget { keys: Option<u64>, bytes: Option<u64> },
-    DropTombstones { half: bool },
     Expire { limit: usize },
     Wait { ms: u64 },
 }
@@ -51,7 +49,6 @@ struct Model {
     now: u64,
     /// Never with entries whose time is over.
     entries: BTreeMap<At, Entry>,
-    tombstones: BTreeMap<At, Version>,
     budgets: [Budget; 2],
     last: Version,
 }
@@ -118,7 +115,6 @@ impl Model {
     fn write(&mut self, call: &Call, entry: Entry) {
         assert!(entry.version > self.last, "versions grow");
         self.last = entry.version;
-        self.tombstones.remove(&call.at);
         self.entries.insert(call.at, entry);
     }
 
@@ -142,8 +138,7 @@ impl Pair {
     fn new() -> Self {
         let store = store_of(1 << 30, 4);
         let tenants = SPACES.map(|id| tenant(&store, id));
-        let (entries, tombstones) = (BTreeMap::new(), BTreeMap::new());
-        let model = Model { now: 1000, entries, tombstones, budgets: [Budget::default(); 2], last: Version::NONE };
+        let model = Model { now: 1000, entries: BTreeMap::new(), budgets: [Budget::default(); 2], last: Version::NONE };
         Self { store, tenants, model }
     }
 
@@ -176,16 +171,6 @@ impl Pair {
                     self.model.entries.remove(&call.at);
                 }
             }
-            Op::DeleteLeavingTombstone => {
-                let got = self.store.delete_leaving_tombstone(scope, name, None, now).unwrap();
-                assert_eq!(got.is_some(), self.model.entries.contains_key(&call.at));
-                if let (Some(version), false) = (got, call.dry) {
-                    assert!(version > self.model.last);
-                    self.model.last = version;
-                    self.model.entries.remove(&call.at);
-                    self.model.tombstones.insert(call.at, version);
-                }
-            }
             Op::Touch { ttl, mode } => self.touch(call, scope, *ttl, *mode, now),
             Op::Increment { delta, id, ttl } => self.increment(call, scope, *delta, *id, *ttl, now),
             Op::Clear { prefix, limit } => self.clear(call, scope, prefix, *limit, now),
@@ -194,15 +179,6 @@ impl Pair {
                 let budget = Budget { max_keys: *keys, max_bytes: *bytes, guaranteed_bytes: 0 };
                 self.model.budgets[call.at.0] = budget;
                 tenants[call.at.0].set_budget(budget);
-            }
-            Op::DropTombstones { half } => {
-                let arc = if *half { 0..=u64::MAX / 2 } else { 0..=u64::MAX };
-                let id = |at: &At| AccountId::new(SPACES[at.0]).unwrap();
-                let before = self.model.tombstones.len();
-                self.model
-                    .tombstones
-                    .retain(|at, _| !arc.contains(&crate::cache::route::route_hash(&id(at), key(at.1))));
-                assert_eq!(self.store.drop_tombstones(&arc), before - self.model.tombstones.len());
             }
             Op::Expire { limit } => assert!(self.store.expire_due(now, *limit) <= *limit),
             Op::Wait { ms } => self.model.wait(*ms),
@@ -232,11 +208,7 @@ impl Pair {
             self.model.entries.get(&call.at).map(|entry| {
                 (entry.value.clone(), entry.version, entry.expires.map(|expires| expires - self.model.now))
             });
-        assert_eq!(got, expected);
-        assert_eq!(
-            self.store.tombstone(&self.tenants[call.at.0], key(call.at.1)),
-            self.model.tombstones.get(&call.at).copied()
-        );
+        assert_eq!(got, Ok(expected));
     }
 
     fn touch(&mut self, call: &Call, scope: Scope<'_>, ttl: Option<u64>, mode: TouchMode, now: Now) {
@@ -299,7 +271,7 @@ impl Pair {
     fn clear(&mut self, call: &Call, scope: Scope<'_>, prefix: &str, limit: usize, now: Now) {
         let doomed: Vec<_> =
             self.model.ordered(call.at.0, prefix).iter().take(limit).map(|(name, _)| (call.at.0, *name)).collect();
-        let removed = self.store.remove_page(scope, prefix, None, limit, now);
+        let removed = self.store.remove_page(scope, prefix, None, limit, now).unwrap();
         assert_eq!(removed.removed, doomed.len() as u64);
         if !call.dry {
             self.model.entries.retain(|at, _| !doomed.contains(at));
@@ -332,16 +304,15 @@ impl Pair {
         }
         let stats = self.store.stats();
         assert_eq!(stats.entries, self.model.entries.len() as u64);
-        assert_eq!(stats.tombstones, self.model.tombstones.len() as u64);
+        assert_eq!(stats.tombstones, 0);
         assert_eq!(stats.evicted, 0);
         assert_eq!(stats.memory_bytes, self.store.used.load(Ordering::Relaxed));
         for (space, tenant) in self.tenants.iter().enumerate() {
             let call = Call { at: (space, ""), charge: None, dry: false, op: Op::Read };
             let everything = Scope { space: tenant, charge: None, mode: Mode::Apply };
-            let removed = self.store.remove_page(everything, call.at.1, None, usize::MAX, now);
+            let removed = self.store.remove_page(everything, call.at.1, None, usize::MAX, now).unwrap();
             assert_eq!(removed.next, None);
         }
-        self.store.drop_tombstones(&(0..=u64::MAX));
         let stats = self.store.stats();
         assert_eq!((stats.entries, stats.tombstones, stats.memory_bytes), (0, 0, 0));
         assert_eq!(self.store.used.load(Ordering::Relaxed), 0);
@@ -378,13 +349,11 @@ fn ops() -> impl Strategy<Value = Op> {
         8 => Just(Op::Read),
         12 => (values(), ttls(), 0_u8..10).prop_map(|(value, ttl, condition)| Op::Store { value, ttl, condition }),
         4 => (0_u8..8).prop_map(|version| Op::Delete { version }),
-        2 => Just(Op::DeleteLeavingTombstone),
         5 => (ttls(), modes).prop_map(|(ttl, mode)| Op::Touch { ttl, mode }),
         8 => (-3_i64..4, 0_u8..24, ttls()).prop_map(|(delta, id, ttl)| Op::Increment { delta, id, ttl }),
         1 => (prefixes(), 1_usize..5).prop_map(|(prefix, limit)| Op::Clear { prefix, limit }),
         3 => (prefixes(), 0_usize..400).prop_map(|(prefix, max_bytes)| Op::Dump { prefix, max_bytes }),
         1 => (budgets(5), budgets(2000)).prop_map(|(keys, bytes)| Op::Budget { keys, bytes }),
-        1 => any::<bool>().prop_map(|half| Op::DropTombstones { half }),
         1 => (0_usize..4).prop_map(|limit| Op::Expire { limit }),
         4 => prop_oneof![4 => 0_u64..120, 1 => Just(59_999), 1 => Just(60_000)].prop_map(|ms| Op::Wait { ms }),
     ]
