@@ -22,6 +22,7 @@ use crate::ownership::copies::{Copies, Frozen, Page};
 use crate::ownership::member::MemberId;
 use crate::ownership::shard::Standing;
 use crate::ownership::snapshot::Snapshot;
+use crate::ring::Stretch;
 
 /// The hand-off's side of a member's store. One at a time; [`Store::join`] comes first.
 pub struct StoreCopies {
@@ -93,12 +94,12 @@ impl Copies for StoreCopies {
         });
     }
 
-    fn settle(&mut self) {
+    fn settle_below(&mut self, arcs: &Arc<Arcs>, settled: Stretch) {
         self.each(|shard| {
             let Some(member) = &mut shard.member else { return };
-            member.view.settle();
+            member.view.settle_below(arcs, settled);
             let (snapshot, me) = (Arc::clone(member.view.snapshot()), member.view.me().clone());
-            let done = shard.drop_tombstones(|hash| snapshot.owns(&me, hash));
+            let done = shard.drop_tombstones(|hash| settled.contains(hash) && snapshot.owns(&me, hash));
             self.store.release(done.bytes);
         });
     }
