@@ -15,8 +15,10 @@ use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, V
 use crate::cache::limits::MAX_TTL_MS;
 
 mod check;
+mod cluster;
 
 pub use check::ConfigError;
+pub use cluster::ClusterConfig;
 
 /// Flags of `larder serve`.
 #[derive(Args, Clone, Debug)]
@@ -34,9 +36,13 @@ pub struct Config {
     #[arg(long, env = "LARDER_ADMIN_LISTEN", default_value = "0.0.0.0:7073", value_name = "ADDR:PORT")]
     pub admin_listen: SocketAddr,
 
-    /// File that receives the addresses as JSON once the replica serves, and is removed when it ends
+    /// File that receives the addresses as JSON once the replica serves (in a cluster: once it listens), and is removed when
+    /// it ends
     #[arg(long, env = "LARDER_READY_FILE", value_name = "FILE")]
     pub ready_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub cluster: ClusterConfig,
 
     #[command(flatten)]
     pub accounts: AccountsConfig,
@@ -259,7 +265,8 @@ pub struct ProcessConfig {
     #[arg(long, env = "LARDER_DRAIN_DELAY", default_value = "2s", value_name = "TIME", value_parser = duration)]
     pub drain_delay: Duration,
 
-    /// After that, how long calls in progress may take to end
+    /// After that, how long calls in progress, and in a cluster the handing over of keys, may take to end; Kubernetes' grace
+    /// period must be longer than both
     #[arg(long, env = "LARDER_DRAIN_TIMEOUT", default_value = "20s", value_name = "TIME", value_parser = duration)]
     pub drain_timeout: Duration,
 

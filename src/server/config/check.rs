@@ -19,6 +19,12 @@ const MIN_METADATA: u64 = 1024;
 /// Threads: more than this is a mistake of units.
 const MAX_WORKERS: usize = 1024;
 
+impl ConfigError {
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
 impl Config {
     /// Checks what the flags say together.
     ///
@@ -26,6 +32,7 @@ impl Config {
     /// With a sentence that names the flags and what to change.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_accounts()?;
+        self.cluster.check(self.listen)?;
         let error = |text: &str| Err(ConfigError(text.to_owned()));
         let at_least_one = [
             (self.connections.max_connections, "--max-connections"),
@@ -72,11 +79,18 @@ impl Config {
         if self.process.workers > MAX_WORKERS {
             return Err(ConfigError(format!("--workers is over {MAX_WORKERS}; give the number of cores, or 0")));
         }
-        let ports = [self.listen, self.health_listen, self.admin_listen];
+        self.check_ports()
+    }
+
+    fn check_ports(&self) -> Result<(), ConfigError> {
+        let mut ports = vec![self.listen, self.health_listen, self.admin_listen];
+        if self.cluster.has_members() {
+            ports.push(self.cluster.peer_listen);
+        }
         for (n, one) in ports.iter().enumerate() {
             if one.port() != 0 && ports[n + 1..].contains(one) {
                 return Err(ConfigError(format!(
-                    "{one} is given twice; --listen, --health-listen and --admin-listen need addresses of their own"
+                    "{one} is given twice; --listen, --peer-listen, --health-listen and --admin-listen need addresses of their own"
                 )));
             }
         }
@@ -138,6 +152,20 @@ mod tests {
             ("--accounts a --tls-cert c", "--tls-key"),
             ("--accounts a --idle-timeout soon", "--idle-timeout"),
             ("--accounts a --listen here", "--listen"),
+            ("--accounts a --members-file m --members-service s", "both"),
+            ("--accounts a --members-file m --listen 10.0.0.1:1", "--uid"),
+            ("--accounts a --members-file m --uid u", "--advertise"),
+            ("--accounts a --members-service s --uid u --advertise 0.0.0.0:1", "--advertise"),
+            ("--accounts a --members-service s --uid u --advertise 10.0.0.1:1 --handoff-rate 1KiB", "--handoff-rate"),
+            ("--accounts a --members-service s --uid u --advertise 10.0.0.1:1 --cluster=", "--cluster"),
+            (
+                "--accounts a --members-service s --uid u --advertise 10.0.0.1:1 --admin-listen 0.0.0.0:7071",
+                "--peer-listen",
+            ),
+            ("--accounts a --advertise 10.0.0.1:1", "--members-file"),
+            ("--accounts a --peer-tls-cert c --peer-tls-key k --peer-tls-ca c", "--members-file"),
+            ("--accounts a --peer-tls-cert c", "--peer-tls-key"),
+            ("--accounts a --members-namespace n", "--members-service"),
         ] {
             let said = checked(flags).expect_err(flags);
             assert!(said.contains(named), "{flags}: {said}");
