@@ -48,7 +48,7 @@ use snapshot::Snapshot;
 use view::View;
 
 /// Microseconds by which another's clock may be ahead of mine (rule 19).
-const MAX_CLOCK_AHEAD_US: u64 = 3600 * 1_000_000;
+pub const MAX_CLOCK_AHEAD_US: u64 = 3600 * 1_000_000;
 
 /// What may differ between deployments.
 #[derive(Clone, Debug)]

@@ -17,6 +17,7 @@ pub mod descriptors;
 pub mod drain;
 pub mod dump;
 pub mod get_by_token;
+pub mod handoff;
 pub mod health;
 pub mod held;
 pub mod item;

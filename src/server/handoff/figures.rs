@@ -1,0 +1,121 @@
+//! What is counted of the hand-off, and how it stands: for metrics, and for people at three in the morning.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::cache::store::{Carried, Name};
+use crate::ownership::copies::Frozen;
+use crate::ownership::message::{Answer, Request};
+use crate::ownership::shard::Place;
+use crate::ownership::snapshot::Snapshot;
+
+/// Counters. Written by the thread, read by whoever asks.
+#[derive(Debug, Default)]
+pub struct Figures {
+    pub claims: AtomicU64,
+    pub fetches: AtomicU64,
+    pub pulls: AtomicU64,
+    pub pages_in: AtomicU64,
+    pub pages_out: AtomicU64,
+    pub keys_in: AtomicU64,
+    pub bytes_in: AtomicU64,
+    pub keys_out: AtomicU64,
+    pub bytes_out: AtomicU64,
+    pub stale: AtomicU64,
+    pub fences: AtomicU64,
+    pub lost: AtomicU64,
+    pub dropped: AtomicU64,
+    pub views: AtomicU64,
+    /// Microseconds of the server's clock at the last change of the view.
+    pub view_changed_us: AtomicU64,
+    pub forwards: Forwards,
+}
+
+/// What became of forwarded operations; counted by who forwards.
+#[derive(Debug, Default)]
+pub struct Forwards {
+    /// Answered by the owner.
+    pub sent: AtomicU64,
+    /// Carried out here for others.
+    pub received: AtomicU64,
+    /// The owner said that the key is not its own.
+    pub moved: AtomicU64,
+    /// The owner was not reached.
+    pub refused: AtomicU64,
+    /// The answer was lost.
+    pub unknown: AtomicU64,
+}
+
+/// How the hand-off stands at the last tick.
+#[derive(Clone, Debug)]
+pub struct Status {
+    pub snapshot: Arc<Snapshot>,
+    /// Every member has cleared this one once.
+    pub ready: bool,
+    pub leaving: bool,
+    /// Arcs that are owned and not cleared by everybody; and those that are held and not settled.
+    pub gaining: usize,
+    pub held: usize,
+    /// Members that have not cleared this one, and those that hold copies for it.
+    pub waiting: usize,
+    pub sources: usize,
+    pub tickets: usize,
+    pub source_age: Duration,
+    pub held_back: bool,
+}
+
+impl Figures {
+    pub(super) fn calling(&self, request: &Request<Name>) {
+        let counter = match request {
+            Request::Claim => &self.claims,
+            Request::Fetch(_) => &self.fetches,
+            Request::Pull { .. } => &self.pulls,
+            _ => return,
+        };
+        counter.fetch_add(1, Relaxed);
+    }
+
+    /// A peer's answer; how many bytes of entries it brings.
+    pub(super) fn came(&self, answer: &Answer<Name, Carried>) -> usize {
+        match answer {
+            Answer::Page { .. } => self.pages_in.fetch_add(1, Relaxed),
+            Answer::Stale => self.stale.fetch_add(1, Relaxed),
+            _ => 0,
+        };
+        let (keys, bytes) = entries(answer);
+        self.keys_in.fetch_add(keys as u64, Relaxed);
+        self.bytes_in.fetch_add(bytes as u64, Relaxed);
+        bytes
+    }
+
+    /// What a peer was answered.
+    pub(super) fn answered(&self, answer: &Answer<Name, Carried>) {
+        if matches!(answer, Answer::Page { .. }) {
+            self.pages_out.fetch_add(1, Relaxed);
+        }
+        let (keys, bytes) = entries(answer);
+        self.keys_out.fetch_add(keys as u64, Relaxed);
+        self.bytes_out.fetch_add(bytes as u64, Relaxed);
+    }
+
+    pub(super) fn view_changed(&self, now_us: u64) {
+        self.views.fetch_add(1, Relaxed);
+        self.view_changed_us.store(now_us, Relaxed);
+    }
+}
+
+/// How many entries and tombstones an answer has, and the bytes of their keys and values.
+fn entries(answer: &Answer<Name, Carried>) -> (usize, usize) {
+    let add = |(keys, bytes): (usize, usize), (place, copy): (&Place<Name>, &Frozen<Carried>)| {
+        let value = copy.value.as_ref().map_or(0, |carried| carried.value.len());
+        (keys + 1, bytes + place.key.key.len() + value)
+    };
+    match answer {
+        Answer::Page { items, .. } => items.iter().map(|(place, copy)| (place, copy)).fold((0, 0), add),
+        Answer::Copies(found) => {
+            found.iter().filter_map(|(place, copy)| Some((place, copy.as_ref()?))).fold((0, 0), add)
+        }
+        _ => (0, 0),
+    }
+}

@@ -1,0 +1,197 @@
+//! How others reach the hand-off's thread. Two ways in, both bounded: a queue of commands, which may be full, and the notes of
+//! tickets, of which each ticket leaves a few.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use super::ticket::{Slot, Ticket};
+use crate::cache::store::{Carried, Name};
+use crate::ownership::message::{Answer, CallId, Refusal, Request, Stamp};
+use crate::ownership::shard::Place;
+use crate::ownership::{LeaseAsk, LeaseId, LeaseVerdict, Origin, RequestId};
+use crate::rpc::failure::Failure;
+
+/// Commands that may wait for the thread. It takes microseconds for each, so this is a few milliseconds of work; who asks
+/// when it is full waits, but for operations, which are refused.
+const MAX_COMMANDS: usize = 4096;
+
+/// Operations that may wait at once, of all clients and peers.
+const MAX_TICKETS: usize = 65_536;
+
+/// How long a caller should stay away when too many wait.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+type Replied = Result<(Stamp, Answer<Name, Carried>), Refusal>;
+
+/// What the thread is asked to do.
+pub(super) enum Command {
+    Request {
+        stamp: Stamp,
+        request: Request<Name>,
+        reply: oneshot::Sender<Replied>,
+    },
+    Accept {
+        stamp: Stamp,
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
+    Submit {
+        id: RequestId,
+        place: Place<Name>,
+        origin: Origin,
+        slot: Arc<Slot>,
+    },
+    Lease {
+        id: LeaseId,
+        ask: LeaseAsk,
+        reply: oneshot::Sender<LeaseVerdict>,
+    },
+    /// What came of a call to a peer.
+    Answered {
+        boot: u64,
+        id: CallId,
+        outcome: Outcome,
+    },
+    /// SIGTERM.
+    Leave,
+}
+
+/// How a call to a peer ended.
+pub(super) enum Outcome {
+    Answer(Box<(Stamp, Answer<Name, Carried>)>),
+    /// It surely was not heard.
+    Refused,
+    /// Nothing is known.
+    Lost,
+}
+
+/// The near end.
+pub(super) struct Inbox {
+    commands: mpsc::Sender<Command>,
+    notes: Arc<Notes>,
+    next_id: AtomicU64,
+}
+
+/// What tickets say: never refused, and bounded by how many tickets there may be.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    notes: Mutex<Vec<Note>>,
+    notify: Notify,
+    tickets: AtomicUsize,
+}
+
+/// What a ticket says.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Note {
+    TurnedAway(RequestId),
+    Finished(RequestId),
+    LeaseOver(LeaseId),
+}
+
+/// Somebody waits for a verdict on a lease. Dropping it says that nobody does any more.
+struct Asking<'a>(LeaseId, &'a Notes);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.1.tickets.fetch_sub(1, Ordering::Relaxed);
+        self.1.leave(Note::LeaseOver(self.0));
+    }
+}
+
+impl Inbox {
+    pub(super) fn new() -> (Self, mpsc::Receiver<Command>, Arc<Notes>) {
+        let (commands, received) = mpsc::channel(MAX_COMMANDS);
+        let notes = Arc::new(Notes::default());
+        (Self { commands, notes: Arc::clone(&notes), next_id: AtomicU64::new(1) }, received, notes)
+    }
+
+    /// Asks something; none when the thread has ended.
+    pub(super) async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// Tells something; waits while the queue is full.
+    pub(super) async fn tell(&self, command: Command) {
+        // A thread that has ended need not be told.
+        let _ = self.commands.send(command).await;
+    }
+
+    pub(super) fn submit(&self, place: Place<Name>, origin: Origin) -> Result<Ticket, Failure> {
+        let id = self.enter()?;
+        // From here on the ticket's drop says that it ended.
+        let (ticket, slot) = Ticket::new(id, Arc::clone(&self.notes));
+        self.try_tell(Command::Submit { id, place, origin, slot })?;
+        Ok(ticket)
+    }
+
+    /// Waits for a verdict; none when there was none before the deadline, or the thread ended.
+    pub(super) async fn lease(&self, ask: LeaseAsk, deadline: Option<Instant>) -> Result<LeaseVerdict, Failure> {
+        let id = self.enter()?;
+        let _asking = Asking(id, &self.notes);
+        let (reply, verdict) = oneshot::channel();
+        self.try_tell(Command::Lease { id, ask, reply })?;
+        let verdict = match deadline {
+            Some(deadline) => timeout_at(deadline, verdict).await,
+            None => Ok(verdict.await),
+        };
+        verdict.map_err(|_| Failure::DeadlineExceeded)?.map_err(|_| Failure::Starting)
+    }
+
+    /// Counts one more that waits.
+    fn enter(&self) -> Result<RequestId, Failure> {
+        if self.notes.tickets.fetch_add(1, Ordering::Relaxed) >= MAX_TICKETS {
+            self.notes.tickets.fetch_sub(1, Ordering::Relaxed);
+            return Err(Failure::Overloaded { retry_after: RETRY_AFTER });
+        }
+        Ok(self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn try_tell(&self, command: Command) -> Result<(), Failure> {
+        self.commands.try_send(command).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Failure::Overloaded { retry_after: RETRY_AFTER },
+            mpsc::error::TrySendError::Closed(_) => Failure::Draining,
+        })
+    }
+
+    /// Operations that wait, and are being forwarded or run after they waited.
+    pub(super) fn tickets(&self) -> usize {
+        self.notes.tickets.load(Ordering::Relaxed)
+    }
+}
+
+impl Notes {
+    pub(super) fn turned_away(&self, id: RequestId) {
+        self.leave(Note::TurnedAway(id));
+    }
+
+    pub(super) fn finished(&self, id: RequestId) {
+        self.tickets.fetch_sub(1, Ordering::Relaxed);
+        self.leave(Note::Finished(id));
+    }
+
+    fn leave(&self, note: Note) {
+        let mut notes = self.notes.lock();
+        notes.push(note);
+        let first = notes.len() == 1;
+        drop(notes);
+        if first {
+            self.notify.notify_one();
+        }
+    }
+
+    /// Waits until there are some. Cancel-safe.
+    pub(super) async fn some(&self) {
+        self.notify.notified().await;
+    }
+
+    /// All that were left, in order.
+    pub(super) fn take(&self) -> Vec<Note> {
+        std::mem::take(&mut *self.notes.lock())
+    }
+}
