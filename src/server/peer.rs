@@ -9,6 +9,7 @@
 //! client.
 
 mod client;
+pub mod desk;
 mod error;
 #[expect(dead_code, reason = "the connections come next")]
 mod operation;
@@ -19,7 +20,8 @@ use std::pin::Pin;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-pub use self::client::Peers;
+pub use self::client::{Peers, PeersConfig};
+pub use self::desk::Desk;
 pub use self::error::{CallError, ForwardError};
 use super::accounts::Limits;
 use super::method::Method;
