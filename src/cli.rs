@@ -38,7 +38,7 @@ struct Larder {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(Box<serve::Serve>),
-    Dev(dev::Dev),
+    Dev(Box<dev::Dev>),
     Account(account::Account),
     Get(get::Get),
     Store(store::Store),
@@ -67,9 +67,12 @@ pub fn run() -> ExitCode {
 
 /// The command line, for which a variable that is empty is one that is not set: charts and shells leave such behind.
 fn command() -> clap::Command {
-    Larder::command().mut_subcommands(|subcommand| {
-        subcommand.mut_args(|arg| if has_empty_variable(&arg) { arg.env(Resettable::Reset) } else { arg })
-    })
+    Larder::command().mut_subcommands(without_empty_variables)
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|arg| if has_empty_variable(&arg) { arg.env(Resettable::Reset) } else { arg });
+    command.mut_subcommands(without_empty_variables)
 }
 
 #[expect(clippy::disallowed_methods, reason = "clap reads the environment; this only looks at what it would read")]
@@ -82,7 +85,7 @@ impl Command {
     fn run(self, matches: &ArgMatches) -> ExitCode {
         match self {
             Self::Serve(serve) => serve::run(&serve, matches),
-            Self::Dev(dev) => dev::run(&dev),
+            Self::Dev(dev) => dev.run(),
             Self::Account(account) => account.run(),
             Self::Get(get) => connect::run(get.run()),
             Self::Store(store) => connect::run(store.run()),

@@ -10,7 +10,7 @@ use crate::rpc::failure::Failure;
 /// The answer is an error, or there is no such key.
 const FAILURE: u8 = 1;
 /// The command line or the configuration is wrong.
-const USAGE: u8 = 64;
+pub const USAGE: u8 = 64;
 /// No server answers, or it cannot serve now.
 const UNAVAILABLE: u8 = 69;
 

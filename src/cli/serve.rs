@@ -1,5 +1,7 @@
 //! `larder serve`: one replica in the foreground, until SIGTERM or an interrupt.
 
+mod parent;
+
 use std::process::ExitCode;
 
 use clap::{ArgMatches, Args};
@@ -18,6 +20,10 @@ pub struct Serve {
     /// Print the effective configuration as an environment file and end
     #[arg(long)]
     pub print_config: bool,
+
+    /// End with the process of this id, which started this one and holds its standard input
+    #[arg(long, value_name = "PID", hide = true)]
+    pub parent: Option<i32>,
 }
 
 /// Runs it. Bad configuration ends with exit status 64 and a sentence.
@@ -33,6 +39,11 @@ pub fn run(serve: &Serve, matches: &ArgMatches) -> ExitCode {
             }
         }
         return ExitCode::SUCCESS;
+    }
+    if let Some(parent) = serve.parent
+        && let Err(error) = parent::follow(parent)
+    {
+        return exit::failure(&error);
     }
     if let Err(error) = serve.config.check() {
         return exit::usage(&error);

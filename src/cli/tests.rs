@@ -26,7 +26,7 @@ fn the_page_of_commands_is_what_the_commands_say() {
 
 fn page() -> String {
     let mut page = format!(
-        "# Commands\n\nThe commands that talk to a server. `larder serve` is in [configuration.md](configuration.md), `larder account` \
+        "# Commands\n\nThe commands that talk to a server, and `larder dev`, which starts one. `larder serve` is in [configuration.md](configuration.md), `larder account` \
          in [accounts.md](accounts.md). A flag wins over its variable.\n\n{}\n\n\
          This page is made from `src/cli`: `UPDATE=1 cargo test the_page_of_commands`.\n",
         exit::HELP
@@ -49,7 +49,31 @@ fn page() -> String {
     let connection = connection.unwrap();
     let shared: Vec<_> = connection.get_arguments().filter(|argument| is_shared(argument)).collect();
     table(&mut page, &shared);
+    page.push_str(&dev());
     page
+}
+
+/// `larder dev` and its commands, which find the one that runs by themselves.
+fn dev() -> String {
+    let mut larder = Larder::command();
+    larder.build();
+    let dev = larder.find_subcommand_mut("dev").unwrap();
+    let mut page = String::new();
+    section(&mut page, dev, "dev");
+    for command in dev.get_subcommands_mut().filter(|command| command.get_name() != "help") {
+        let name = format!("dev {}", command.get_name());
+        section(&mut page, command, &name);
+    }
+    page
+}
+
+fn section(page: &mut String, command: &mut clap::Command, name: &str) {
+    let usage = command.render_usage().to_string().replace("Usage: ", "");
+    let usage = usage.lines().map(|line| line.trim().trim_start_matches("larder ")).collect::<Vec<_>>().join("`, `");
+    let about = command.get_about().unwrap();
+    write!(page, "\n## larder {name}\n\n`{usage}`\n\n{about}\n").unwrap();
+    let own: Vec<_> = command.get_arguments().filter(|argument| argument.get_id() != "help").collect();
+    table(page, &own);
 }
 
 fn is_shared(argument: &clap::Arg) -> bool {

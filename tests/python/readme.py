@@ -69,16 +69,27 @@ def dev(tmp_path_factory):
     assert command == "cargo run --release -- dev"
     process = Process([*command.split(), "--base-port", "0"], tmp_path_factory.mktemp("dev") / "log")
     process.target = process.says(r"LARDER_TARGET=(\S+)").group(1)
-    process.says("stats")
+    process.says("Ctrl-C")
     yield process
     process.close()
 
 
-def test_the_lines_that_dev_prints_store_and_get(dev):
+def lines_that_dev_prints(dev):
     printed = dev.log.read_text()
     lines = [line.strip() for line in printed.splitlines() if line.strip().startswith("export ") or re.match(r"\s+\S*larder ", line)]
-    assert len(lines) == 4, printed
+    assert len(lines) == 6, printed
+    return lines[:4], lines[4:]
+
+
+def test_the_lines_that_dev_prints_store_and_get(dev):
+    lines, _ = lines_that_dev_prints(dev)
     assert "hello, larder" in shell("\n".join(lines))
+
+
+def test_the_lines_that_dev_prints_change_the_cluster(dev):
+    _, lines = lines_that_dev_prints(dev)
+    table = shell("\n".join(lines))
+    assert table.count(" serving ") == 5, table
 
 
 def test_the_readmes_lines_store_and_get(dev):
