@@ -5,11 +5,13 @@
 //! Fixed lists and DNS have no order and are for clients.
 
 pub mod discover;
+pub mod family;
 pub mod file;
 pub mod hold_back;
 pub mod members;
 
 pub use discover::{Discover, LastHeard};
+pub use family::Family;
 
 /// Endpoints of a cluster at most, in any condition: with more, the ring has no entry for some, and a view would not fit a
 /// message between replicas.

@@ -7,6 +7,8 @@ pub mod cli;
 pub mod client;
 #[cfg(feature = "server")]
 pub mod cluster;
+#[cfg(feature = "server")]
+pub mod kubernetes;
 pub mod ownership;
 pub mod ring;
 #[cfg(feature = "client")]
