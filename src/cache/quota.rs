@@ -2,8 +2,12 @@
 //!
 //! Usage is exact under concurrency: room is checked and taken in one step, so a budget is never exceeded and never refused
 //! while there is room. Memory is not refused but evicted; here it is only counted, against `guaranteed_bytes`.
-//! Not here: leases between replicas, which hand out shares of one cluster-wide budget.
+//!
+//! A store that is alone has the whole budget. One of a cluster may create what was leased to it ([`lease`]), of whatever has a
+//! limit. What a cluster's replicas hold as copies for each other counts as used where it lies.
+//! Not here: who leases (`ownership::quota`).
 
+mod lease;
 mod token_bucket;
 
 use std::fmt;
@@ -12,6 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
+pub use self::lease::{Amount, Holding};
+use self::lease::{Lease, Limited};
 pub use self::token_bucket::TokenBucket;
 use super::key::AccountId;
 
@@ -40,8 +46,14 @@ pub struct Usage {
 /// Which budget has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OverBudget {
-    Keys { limit: u64 },
-    Bytes { limit: u64 },
+    Keys {
+        limit: u64,
+    },
+    Bytes {
+        limit: u64,
+    },
+    /// Not leased to this replica.
+    Lease(Amount),
 }
 
 /// An account as the store knows it. Cheap to clone; all clones are the same account.
@@ -65,11 +77,15 @@ struct Quota {
     bytes: u64,
     max_keys: Option<u64>,
     max_bytes: Option<u64>,
+    /// None: this store is alone, and the budget is all its own.
+    lease: Option<Lease>,
 }
 
 impl Tenant {
-    pub(super) fn new(id: AccountId, slot: u32) -> Self {
-        let quota = Mutex::new(Quota::default());
+    /// `slot`: its number in its store. `leased`: the store is one of a cluster's.
+    #[must_use]
+    pub fn new(id: AccountId, slot: u32, leased: bool) -> Self {
+        let quota = Mutex::new(Quota { lease: leased.then(Lease::default), ..Quota::default() });
         Self(Arc::new(Shared { id, slot, quota, memory: AtomicU64::new(0), guaranteed: AtomicU64::new(0) }))
     }
 
@@ -134,24 +150,32 @@ impl Tenant {
     pub(super) fn take(&self, keys: u64, bytes: u64) -> Result<(), OverBudget> {
         let mut quota = self.0.quota.lock();
         quota.check(keys, bytes)?;
-        quota.keys += keys;
-        quota.bytes += bytes;
+        quota.use_more(keys, bytes);
+        let limited = quota.limited();
+        if let Some(lease) = &mut quota.lease {
+            lease.take(Amount { keys, bytes }, limited);
+        }
         Ok(())
     }
 
-    /// Takes `keys` and `bytes` whether they fit or not: a copy comes with what its account used elsewhere.
-    pub(super) fn take_anyway(&self, keys: u64, bytes: u64) {
-        let mut quota = self.0.quota.lock();
-        quota.keys += keys;
-        quota.bytes += bytes;
-    }
-
-    /// Gives back what was taken.
+    /// Gives back what was taken: not used, or removed by the authority of its key.
     pub(super) fn give_back(&self, keys: u64, bytes: u64) {
         let mut quota = self.0.quota.lock();
-        debug_assert!(quota.keys >= keys && quota.bytes >= bytes, "more is given back than was taken");
-        quota.keys -= keys;
-        quota.bytes -= bytes;
+        quota.use_less(keys, bytes);
+        let limited = quota.limited();
+        if let Some(lease) = &mut quota.lease {
+            lease.give_back(Amount { keys, bytes }, limited);
+        }
+    }
+
+    /// A copy came here from another replica. Nobody is asked: it was counted there.
+    pub(super) fn add_copy(&self, keys: u64, bytes: u64) {
+        self.0.quota.lock().use_more(keys, bytes);
+    }
+
+    /// A copy is not kept any more: another replica has it, or may have it. Gives no room for anything else.
+    pub(super) fn drop_copy(&self, keys: u64, bytes: u64) {
+        self.0.quota.lock().use_less(keys, bytes);
     }
 
     pub(super) fn add_memory(&self, bytes: u64) {
@@ -161,6 +185,36 @@ impl Tenant {
     pub(super) fn sub_memory(&self, bytes: u64) {
         let before = self.0.memory.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "more memory is given back than was taken");
+    }
+}
+
+/// In a cluster: what the hand-off and the account's home do with the lease.
+impl Tenant {
+    /// From now on the store is one of a cluster's, and nothing is leased; or the view changed, and nothing is leased any more.
+    pub fn void_lease(&self) {
+        let mut quota = self.0.quota.lock();
+        let used = quota.used();
+        quota.lease = Some(Lease::of_new_view(used));
+    }
+
+    /// The account's home leased more, knowing what was counted in `round`. Answers whether that still counts.
+    #[must_use]
+    pub fn grant(&self, more: Amount, round: u64) -> bool {
+        self.0.quota.lock().lease.as_mut().is_some_and(|lease| lease.grant(more, round))
+    }
+
+    /// The account's home counts, and calls in what is not used. `close`: and what comes free until the next grant.
+    #[must_use]
+    pub fn count(&self, round: u64, close: bool) -> Holding {
+        let mut quota = self.0.quota.lock();
+        let used = quota.used();
+        quota.lease.as_mut().map(|lease| lease.count(used, round, close)).unwrap_or_default()
+    }
+
+    /// Leased and not used.
+    #[must_use]
+    pub fn free(&self) -> Amount {
+        self.0.quota.lock().lease.as_ref().map(Lease::free).unwrap_or_default()
     }
 }
 
@@ -181,6 +235,10 @@ impl fmt::Debug for Tenant {
 impl Quota {
     /// Nothing asked always fits, also over a budget that was made smaller.
     fn check(&self, keys: u64, bytes: u64) -> Result<(), OverBudget> {
+        if let Some(lease) = &self.lease {
+            let need = Amount { keys, bytes };
+            return if lease.has(need, self.limited()) { Ok(()) } else { Err(OverBudget::Lease(need)) };
+        }
         if let Some(limit) = self.max_keys
             && keys > 0
             && self.keys + keys > limit
@@ -195,6 +253,25 @@ impl Quota {
         }
         Ok(())
     }
+
+    fn used(&self) -> Amount {
+        Amount { keys: self.keys, bytes: self.bytes }
+    }
+
+    fn limited(&self) -> Limited {
+        Limited { keys: self.max_keys.is_some(), bytes: self.max_bytes.is_some() }
+    }
+
+    fn use_more(&mut self, keys: u64, bytes: u64) {
+        self.keys += keys;
+        self.bytes += bytes;
+    }
+
+    fn use_less(&mut self, keys: u64, bytes: u64) {
+        debug_assert!(self.keys >= keys && self.bytes >= bytes, "more is given back than was taken");
+        self.keys -= keys;
+        self.bytes -= bytes;
+    }
 }
 
 #[cfg(test)]
@@ -203,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_budget_is_taken_to_its_last_key_and_byte_and_not_beyond() {
-        let tenant = Tenant::new(AccountId::new("a").unwrap(), 0);
+        let tenant = Tenant::new(AccountId::new("a").unwrap(), 0, false);
         tenant.set_budget(Budget { max_keys: Some(2), max_bytes: Some(10), guaranteed_bytes: 0 });
         assert_eq!(tenant.take(1, 11), Err(OverBudget::Bytes { limit: 10 }));
         assert_eq!(tenant.take(1, 10), Ok(()));
@@ -215,7 +292,7 @@ mod tests {
 
     #[test]
     fn over_a_budget_that_shrank_an_entry_may_still_shrink() {
-        let tenant = Tenant::new(AccountId::new("a").unwrap(), 0);
+        let tenant = Tenant::new(AccountId::new("a").unwrap(), 0, false);
         tenant.take(2, 10).unwrap();
         tenant.set_budget(Budget { max_keys: Some(1), max_bytes: Some(5), guaranteed_bytes: 0 });
         assert_eq!(tenant.would_fit(0, 0), Ok(()));

@@ -17,6 +17,12 @@ pub fn route_hash(account: &AccountId, key: Key<'_>) -> u64 {
     hash_bytes(account.as_str().as_bytes(), key.as_bytes())
 }
 
+/// XXH64 (seed 0) of the route `<account id>/`, which no key has: where the account's home lies, which leases its quota.
+#[must_use]
+pub fn home_hash(account: &AccountId) -> u64 {
+    hash_bytes(account.as_str().as_bytes(), b"")
+}
+
 /// As [`route_hash`], for a key that was checked when it was stored.
 pub(super) fn hash_bytes(account: &[u8], key: &[u8]) -> u64 {
     let plain = key.iter().all(|&byte| is_plain(byte));

@@ -104,7 +104,7 @@ impl Store {
         }
         let slot = u32::try_from(tenants.len()).unwrap_or(u32::MAX);
         assert!(slot < entry::MAX_TENANTS, "a store takes at most 2^24 accounts");
-        let tenant = Tenant::new(id.clone(), slot);
+        let tenant = Tenant::new(id.clone(), slot, false);
         tenants.insert(id.clone(), tenant.clone());
         tenant
     }

@@ -178,6 +178,7 @@ impl StoreError {
         match over {
             OverBudget::Keys { limit } => Self::QuotaKeys { limit, account },
             OverBudget::Bytes { limit } => Self::QuotaBytes { limit, account },
+            OverBudget::Lease(need) => Self::NeedsLease { account, keys: need.keys, bytes: need.bytes },
         }
     }
 }

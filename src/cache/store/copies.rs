@@ -209,7 +209,7 @@ impl Copies for StoreCopies {
         }
         let fresh = Fresh { space: &space, charged: payer.as_ref(), key, value, version: best.version, expires_ms };
         if let Some(payer) = &payer {
-            payer.take_anyway(1, bytes);
+            payer.add_copy(1, bytes);
         }
         if let Some(charge) = shard.write(None, fresh, hashes, &mut garbage) {
             room.keep(0, charge);
