@@ -42,6 +42,7 @@ use gain::Open;
 use member::{Boot, MemberId, Uid};
 use message::{Answer, CallId, Refusal, Request, Stamp};
 use mistake::{Mistake, Mistakes};
+use quota::Quotas;
 use requests::Requests;
 use shard::Place;
 use snapshot::Snapshot;
@@ -94,6 +95,7 @@ pub struct Replica<S: Copies> {
     open: Option<Open<S::Key, S::Value>>,
     calls: Calls<S::Key>,
     requests: Requests<S::Key>,
+    quotas: Quotas,
     detector: Detector,
     exit: Exit,
     life: Life,
@@ -157,6 +159,7 @@ impl<S: Copies> Replica<S> {
             open: None,
             calls: Calls::default(),
             requests: Requests::default(),
+            quotas: Quotas::default(),
             detector: Detector::default(),
             exit: Exit::default(),
             life: Life::Fresh,
@@ -188,7 +191,7 @@ impl<S: Copies> Replica<S> {
             self.accept(stamp, now)?;
         }
         let same_view = stamp.digest == self.snapshot.digest();
-        let answer = self.serve(&stamp.from, request, same_view);
+        let answer = self.serve(&stamp.from, request, same_view, now);
         self.kick(now);
         Ok((self.answer_stamp(stamp), answer))
     }
@@ -272,6 +275,7 @@ impl<S: Copies> Replica<S> {
         if !self.is_over() {
             self.life = Life::Over;
             self.requests.clear();
+            self.quotas.clear();
             self.outputs.push(Output::Fenced(why));
         }
     }
@@ -326,6 +330,7 @@ impl<S: Copies> Replica<S> {
         if !self.mistakes.make(Mistake::StaleAnswerCounts) && !self.mistakes.make(Mistake::NeitherFence) {
             self.calls.void();
         }
+        self.void_leases();
         self.behind.clear();
         let others = new.present().map(|member| &member.id).filter(|id| id.uid != self.me.uid);
         let asked =
@@ -346,6 +351,7 @@ impl<S: Copies> Replica<S> {
         self.fetch(now);
         self.pull(now);
         self.settle();
+        self.lease_on(now);
         self.leave_on(now);
     }
 }

@@ -37,7 +37,7 @@ mod write;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use foldhash::quality::RandomState;
 use parking_lot::{Mutex, MutexGuard};
@@ -67,6 +67,8 @@ pub struct Store {
     /// The shard that the next search for something to evict begins at.
     rotor: AtomicUsize,
     tenants: Mutex<HashMap<AccountId, Tenant>>,
+    /// It is a member's: budgets are the cluster's.
+    leased: AtomicBool,
     hasher: RandomState,
 }
 
@@ -89,6 +91,7 @@ impl Store {
             capacity: AtomicU64::new(config.capacity_bytes),
             rotor: AtomicUsize::new(0),
             tenants: Mutex::new(HashMap::new()),
+            leased: AtomicBool::new(false),
             hasher,
         }
     }
@@ -104,7 +107,7 @@ impl Store {
         }
         let slot = u32::try_from(tenants.len()).unwrap_or(u32::MAX);
         assert!(slot < entry::MAX_TENANTS, "a store takes at most 2^24 accounts");
-        let tenant = Tenant::new(id.clone(), slot, false);
+        let tenant = Tenant::new(id.clone(), slot, self.leased.load(Ordering::Relaxed));
         tenants.insert(id.clone(), tenant.clone());
         tenant
     }

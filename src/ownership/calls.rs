@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 
 use super::copies::Copies;
 use super::member::MemberId;
-use super::message::{Answer, CallId, Request, Stamp};
+use super::message::{Answer, CallId, Counted, Request, Stamp};
 use super::mistake::Mistake;
 use super::shard::Place;
 use super::{Output, Replica};
+use crate::cache::key::AccountId;
 use crate::cache::version::Now;
 
 /// Milliseconds after which a request that was not answered is repeated.
@@ -41,6 +42,16 @@ pub(super) enum What<K> {
     Fetch(Vec<Place<K>>),
     Pull,
     Done,
+    /// On behalf of the asks up to one.
+    Lease {
+        account: AccountId,
+        through: u64,
+    },
+    Count {
+        account: AccountId,
+        number: u64,
+    },
+    Nudge,
 }
 
 impl<K> Default for Calls<K> {
@@ -96,7 +107,17 @@ impl<S: Copies> Replica<S> {
             Answer::Copies(copies) => self.copies(&call.to, copies),
             Answer::Page { items, last } => self.page(&call.to, items, last),
             Answer::DoneOk => self.done(&call.to),
-            Answer::Pong { .. } | Answer::Leased(_) | Answer::Counted(_) | Answer::Noted => {}
+            Answer::Leased(reply) => {
+                if let What::Lease { account, through } = &call.what {
+                    self.leased(account, *through, reply, now);
+                }
+            }
+            Answer::Counted(counted) => {
+                if let What::Count { account, number } = &call.what {
+                    self.counted(&call.to, account, *number, counted, now);
+                }
+            }
+            Answer::Pong { .. } | Answer::Noted => {}
             Answer::Stale => {
                 // My view did not change, so the other is behind: the next message brings mine. If one did already, wait.
                 let told = !self.behind.insert(call.to.uid.clone());
@@ -120,11 +141,16 @@ impl<S: Copies> Replica<S> {
         // not be cleared by another that has ended, and who has ended need not know that I left.
         let both_leave = self.exit.is_leaving() && self.snapshot.view().is_leaving(&call.to);
         let nobody = call.to.boot == 0 || both_leave || self.exit.has_left();
-        if nobody && matches!(call.what, What::Claim) {
-            self.cleared(&call.to, false);
-        } else {
-            self.pause(&call.to, now);
-            self.again(call);
+        match &call.what {
+            What::Claim if nobody => self.cleared(&call.to, false),
+            What::Count { account, number } if call.to.boot == 0 => {
+                let nothing = Counted { settled: true, ..Counted::default() };
+                self.counted(&call.to, account, *number, nothing, now);
+            }
+            _ => {
+                self.pause(&call.to, now);
+                self.again(call);
+            }
         }
         self.kick(now);
     }
@@ -141,6 +167,10 @@ impl<S: Copies> Replica<S> {
                     let none = places.iter().map(|place| (place.clone(), None)).collect();
                     self.copies(&call.to, none);
                 }
+                (What::Count { account, number }, _) if self.mistakes.make(Mistake::UncountedIsNothing) => {
+                    let nothing = Counted { settled: true, ..Counted::default() };
+                    self.counted(&call.to, account, *number, nothing, now);
+                }
                 _ => self.again(call),
             }
         }
@@ -152,8 +182,14 @@ impl<S: Copies> Replica<S> {
 
     /// So that `kick` asks once more.
     fn again(&mut self, call: Call<S::Key>) {
+        match &call.what {
+            What::Lease { account, .. } => return self.lease_again(account),
+            What::Count { account, number } => return self.count_again(&call.to, account, *number),
+            _ => {}
+        }
         let Some(open) = &mut self.open else { return };
         match call.what {
+            What::Lease { .. } | What::Count { .. } | What::Nudge => {}
             What::Claim => _ = open.claimed.remove(&call.to),
             What::Fetch(places) => open.to_ask.entry(call.to).or_default().extend(places),
             What::Pull | What::Done => {

@@ -10,7 +10,9 @@ use super::message::{Answer, Request};
 use super::mistake::Mistake;
 use super::shard::{Place, Standing};
 use super::snapshot::Snapshot;
-use crate::cache::version::Version;
+use crate::cache::key::AccountId;
+use crate::cache::quota::Tenant;
+use crate::cache::version::{Now, Version};
 use crate::ring::Stretch;
 
 /// An entry as it travels: whatever belongs to it (remaining TTL, request ids, account) is a part of the value.
@@ -76,6 +78,15 @@ pub trait Copies {
     /// Rule 7: if the key has no entry, forgets that it was resolved.
     fn forget_miss(&mut self, place: &Place<Self::Key>);
 
+    /// What is known of an account, if anything.
+    fn tenant(&self, account: &AccountId) -> Option<Tenant>;
+
+    /// All accounts that are known.
+    fn tenants(&self) -> Vec<Tenant>;
+
+    /// Reclaims all entries whose time is over.
+    fn expire(&mut self);
+
     /// Has it an entry, in whatever state?
     fn has_entry(&self, place: &Place<Self::Key>) -> bool;
 
@@ -115,6 +126,7 @@ impl<S: Copies> Replica<S> {
         from: &MemberId,
         request: &Request<S::Key>,
         same_view: bool,
+        now: Now,
     ) -> Answer<S::Key, S::Value> {
         let passes = same_view || self.unfenced(request);
         match request {
@@ -136,9 +148,7 @@ impl<S: Copies> Replica<S> {
                 self.store.drop_through(from, through);
                 Answer::DoneOk
             }
-            Request::Lease(request) => self.serve_lease(request),
-            Request::Count(ask) => self.serve_count(ask),
-            Request::AskAgain(_) => Answer::Noted,
+            Request::Lease(_) | Request::Count(_) | Request::AskAgain(_) => self.serve_quota(from, request, now),
         }
     }
 

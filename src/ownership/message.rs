@@ -97,9 +97,10 @@ pub struct Counted {
     /// All entries here, copies for others too.
     pub used_keys: u64,
     pub used_bytes: u64,
-    /// What was here when the view changed, and was leased since.
-    pub bound_keys: u64,
-    pub bound_bytes: u64,
+    /// What was here when the view changed, and was leased since and not called in. Negative where what was removed here
+    /// had been counted elsewhere.
+    pub bound_keys: i64,
+    pub bound_bytes: i64,
     /// Every arc here is settled, and there is no copy for anybody.
     pub settled: bool,
 }

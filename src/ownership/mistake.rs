@@ -50,6 +50,24 @@ pub enum Mistake {
     NoFence,
     /// Rule 14: the first list may be older than what others know.
     StaleFirstList,
+    /// Quotas: a lease is kept over a view change.
+    LeaseOverViews,
+    /// Quotas: a home grants before all have been counted.
+    GrantBeforeCounted,
+    /// Quotas: a member that was not counted in time has nothing.
+    UncountedIsNothing,
+    /// Quotas: what is held is added up as if nothing moved.
+    CountUnsettled,
+    /// Quotas: refused after one round, in which others could still create.
+    OneRoundOnly,
+    /// Quotas: refused for a round that began before the ask.
+    RefuseFromOldRound,
+    /// Quotas: what comes free while the home counts is used again.
+    UsedAgainWhileCounted,
+    /// Quotas: a grant counts that a later count did not see.
+    OvertakenGrantCounts,
+    /// Quotas: a copy that is dropped gives room.
+    DroppedCopyGivesRoom,
 }
 
 /// Which mistake is being made, if any.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use larder::cache::key::AccountId;
+use larder::cache::quota::Tenant;
 use larder::cache::version::{HybridClock, Now, Version};
 use larder::ownership::Arcs;
 use larder::ownership::copies::{Copies, Frozen, Page};
@@ -216,6 +218,16 @@ impl Copies for Store {
             shard.view.forget_miss(place);
         }
     }
+
+    fn tenant(&self, _: &AccountId) -> Option<Tenant> {
+        None
+    }
+
+    fn tenants(&self) -> Vec<Tenant> {
+        Vec::new()
+    }
+
+    fn expire(&mut self) {}
 
     fn has_entry(&self, place: &Place) -> bool {
         self.shard(place).entries.contains_key(place)

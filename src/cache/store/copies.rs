@@ -15,6 +15,7 @@ use super::outside::Outside;
 use super::room::Room;
 use super::shard::{Fresh, Garbage, Shard, Value};
 use super::slab::ChunkRef;
+use crate::cache::key::AccountId;
 use crate::cache::quota::Tenant;
 use crate::cache::version::Now;
 use crate::ownership::Arcs;
@@ -224,6 +225,18 @@ impl Copies for StoreCopies {
         {
             member.view.forget_miss(&hashes.mark());
         }
+    }
+
+    fn tenant(&self, account: &AccountId) -> Option<Tenant> {
+        self.store.tenants.lock().get(account).cloned()
+    }
+
+    fn tenants(&self) -> Vec<Tenant> {
+        self.store.tenants.lock().values().cloned().collect()
+    }
+
+    fn expire(&mut self) {
+        self.store.expire_due(self.now, usize::MAX);
     }
 
     fn has_entry(&self, place: &Place) -> bool {

@@ -1,6 +1,7 @@
 //! The store of a member of a cluster: how its keys are named between replicas, what travels with an entry, and the start.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use xxhash_rust::xxh64::Xxh64;
@@ -77,5 +78,9 @@ impl Store {
             self.release(dropped.counts.memory);
             dropped.give_back_everything();
         }
+        // Under the lock under which new ones are made.
+        let tenants = self.tenants.lock();
+        self.leased.store(true, Ordering::Relaxed);
+        tenants.values().for_each(Tenant::void_lease);
     }
 }
