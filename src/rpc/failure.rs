@@ -83,6 +83,8 @@ pub enum Failure {
     DeadlineExceeded,
     #[error("the caller cancelled the call")]
     Cancelled,
+    #[error("no replica serves, so nobody owns the key; try again")]
+    NoOwner,
     #[error("the answer was lost on its way, so whether the call was applied is unknown")]
     AppliedUnknown { idempotent: bool },
     #[error("something broke inside Larder; its log says what")]

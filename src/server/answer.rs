@@ -2,36 +2,54 @@
 
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::body::{Body, Produce};
 use super::call::Call;
+use super::codec::PREFIX_BYTES;
+use super::codec::encode::put_prefix;
 use super::held::{FREE_BYTES, Share};
 use super::method::Method;
 use crate::rpc::failure::Failure;
 use crate::rpc::metadata::{GRPC_ACCEPT_ENCODING, GRPC_STATUS, RPC_ERROR};
 use crate::rpc::status;
 
+/// What a unary call that succeeded answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answered {
+    /// Made here: the message with its prefix.
+    Frame(Bytes),
+    /// Another replica's: the message alone.
+    Message(Bytes),
+}
+
 /// A large answer, in a stream of its own so that it is in progress, and held, until the client has read it or its deadline
 /// has passed.
 struct Whole {
-    frame: Option<Bytes>,
+    /// Of a message that came without.
+    prefix: Option<Bytes>,
+    message: Option<Bytes>,
     _share: Share,
 }
 
-/// The answer of a unary call that succeeded; `frame` is its message.
+/// The answer of a unary call that succeeded.
 #[must_use]
-pub fn success(mut call: Call, frame: Bytes) -> Response<Body> {
-    if frame.len() <= FREE_BYTES {
-        call.bytes_out = frame.len() as u64;
+pub fn success(mut call: Call, answered: Answered) -> Response<Body> {
+    let (prefix, message) = match answered {
+        Answered::Frame(frame) => (None, frame),
+        Answered::Message(message) if message.len() <= FREE_BYTES => (None, framed(&message)),
+        Answered::Message(message) => (Some(prefix_of(&message)), message),
+    };
+    if message.len() <= FREE_BYTES && prefix.is_none() {
+        call.bytes_out = message.len() as u64;
         call.finish(tonic::Code::Ok);
-        return response(Body::full(frame, ok_trailers()));
+        return response(Body::full(message, ok_trailers()));
     }
     let mut share = call.connection().wall.held.share();
-    match share.resize(frame.len()) {
-        Ok(()) => response(Body::stream(call, Box::new(Whole { frame: Some(frame), _share: share }))),
+    match share.resize(message.len()) {
+        Ok(()) => response(Body::stream(call, Box::new(Whole { prefix, message: Some(message), _share: share }))),
         // Only reads have large answers: nothing was changed.
         Err(full) => failure(call, &full),
     }
@@ -88,8 +106,22 @@ pub fn trailers(method: Method, failure: &Failure) -> HeaderMap {
 
 impl Produce for Whole {
     fn poll_next(&mut self, _call: &mut Call, _cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
-        Poll::Ready(self.frame.take().map(Ok))
+        Poll::Ready(self.prefix.take().or_else(|| self.message.take()).map(Ok))
     }
+}
+
+fn prefix_of(message: &Bytes) -> Bytes {
+    let mut prefix = BytesMut::with_capacity(PREFIX_BYTES);
+    put_prefix(message.len(), &mut prefix);
+    prefix.freeze()
+}
+
+/// Copies it: a small one travels in one piece.
+fn framed(message: &Bytes) -> Bytes {
+    let mut frame = BytesMut::with_capacity(PREFIX_BYTES + message.len());
+    put_prefix(message.len(), &mut frame);
+    frame.extend_from_slice(message);
+    frame.freeze()
 }
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");

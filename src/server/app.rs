@@ -104,6 +104,7 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
     let health = Health::default();
     let metrics = Arc::new(Metrics::new(workers.count()));
     let parts = Parts {
+        cluster: None,
         store: Arc::clone(&store),
         accounts,
         config: settings::wall(config, workers.count(), capacity),

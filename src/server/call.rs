@@ -70,6 +70,12 @@ impl Call {
         self.trace.as_deref().cloned().unwrap_or_default()
     }
 
+    /// The same for another hop, if there is any.
+    #[must_use]
+    pub fn boxed_trace(&self) -> Option<Box<Trace>> {
+        self.trace.clone()
+    }
+
     /// On whose behalf accounts are asked.
     #[must_use]
     pub fn asking(&self) -> Asking {

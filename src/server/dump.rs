@@ -1,44 +1,25 @@
-//! A dump: the entries of a key space, page by page, each made when the client can take it. Between two pages no lock and no
-//! entry is held, so a slow reader costs one page.
+//! A dump: the entries of a key space over the whole cluster, page by page, each made when the client can take it. Between two
+//! pages no lock and no entry is held, so a slow reader costs one page.
 
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::body::Produce;
 use super::call::Call;
-use super::codec::encode::{bytes_len, number_len, put_bytes, put_number, put_prefix};
-use super::drain::{Phase, Watch};
+use super::drain::Watch;
 use super::held::Share;
-use super::wall::Wall;
-use crate::cache::cursor::Cursor;
-use crate::cache::quota::Tenant;
-use crate::cache::store::{PageItem, StoreError};
+use super::walk::{DumpStep, Form, Walk};
 use crate::rpc::convert;
 use crate::rpc::failure::Failure;
 use crate::rpc::proto::v1;
 
-/// Bytes of keys and values of one page (a larger entry is a page alone): what a client that does not read costs.
-const PAGE_BYTES: usize = 256 * 1024;
-
 /// A dump under way.
 pub struct Dump {
-    space: Tenant,
-    prefix: String,
-    after: Option<Cursor>,
-    ended: bool,
-    form: Form,
-    drain: Watch,
+    walk: Walk<DumpStep>,
     /// Of the bytes that calls may hold: the page that is being sent.
     share: Share,
-}
-
-/// Whose `DumpItem` it is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    Larder,
-    /// Key and value only.
-    Tutorial,
 }
 
 impl Dump {
@@ -48,84 +29,42 @@ impl Dump {
         let request: v1::DumpRequest = convert::decode(message)?;
         let asked = convert::dump_call(&request)?;
         let space = call.principal()?.state.tenant.clone();
-        let prefix = asked.prefix.to_owned();
+        let step = DumpStep { space, prefix: asked.prefix.into(), form: Form::Larder };
         let share = call.connection().wall.held.share();
-        Ok(Self { space, prefix, after: asked.after, ended: false, form: Form::Larder, drain, share })
+        Ok(Self { walk: Walk::new(call, step, asked.after, drain), share })
     }
 
     /// Of the whole key space of the tutorial.
     #[must_use]
-    pub fn of_tutorial(wall: &Wall, drain: Watch) -> Self {
-        let space = wall.tutorial.clone();
-        let share = wall.held.share();
-        Self { space, prefix: String::new(), after: None, ended: false, form: Form::Tutorial, drain, share }
+    pub fn of_tutorial(call: &Call, drain: Watch) -> Self {
+        let wall = &call.connection().wall;
+        let step = DumpStep { space: wall.tutorial.clone(), prefix: Arc::from(""), form: Form::Tutorial };
+        Self { walk: Walk::new(call, step, None, drain), share: wall.held.share() }
     }
 }
 
 impl Produce for Dump {
-    fn poll_next(&mut self, call: &mut Call, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+    fn poll_next(&mut self, _call: &mut Call, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         self.share.clear();
-        if self.ended {
+        if self.walk.has_ended() {
             return Poll::Ready(None);
         }
-        if self.drain.phase() != Phase::Running {
+        if self.walk.is_draining() {
             return Poll::Ready(Some(Err(Failure::Draining)));
         }
-        let wall = &call.connection().wall;
-        let page = wall.store.page(&self.space, &self.prefix, self.after.as_ref(), PAGE_BYTES, wall.clock.now());
-        let page = match page {
-            Ok(page) => page,
-            Err(standing) => return Poll::Ready(Some(Err(StoreError::Elsewhere(standing).into()))),
+        let frames = match ready!(self.walk.poll_next(cx)) {
+            Some(Ok(frames)) => frames,
+            Some(Err(failure)) => return Poll::Ready(Some(Err(failure))),
+            None => return Poll::Ready(None),
         };
-        self.ended = page.end;
-        self.after = page.next;
-        if page.items.is_empty() {
-            if self.ended {
+        if frames.is_empty() {
+            if self.walk.has_ended() {
                 return Poll::Ready(None);
             }
             // Much was searched and nothing found: others have their turn.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let bytes: usize = page.items.iter().map(item_bytes).sum();
-        if let Err(full) = self.share.resize(bytes) {
-            return Poll::Ready(Some(Err(full)));
-        }
-        let mut frames = BytesMut::with_capacity(bytes);
-        for item in &page.items {
-            put_item(item, self.form, &mut frames);
-        }
-        Poll::Ready(Some(Ok(frames.freeze())))
+        Poll::Ready(Some(self.share.resize(frames.len()).map(|()| frames)))
     }
-}
-
-/// Field numbers of `DumpItem`.
-const KEY: u32 = 1;
-const VAL: u32 = 2;
-const VERSION: u32 = 3;
-const REMAINING_TTL_MS: u32 = 4;
-const CURSOR: u32 = 5;
-
-/// About how many bytes an item takes, prefix, cursor and all.
-fn item_bytes(item: &PageItem) -> usize {
-    2 * item.key.len() + item.value.len() + 80
-}
-
-fn put_item(item: &PageItem, form: Form, frames: &mut BytesMut) {
-    let mut length = bytes_len(KEY, item.key.len()) + bytes_len(VAL, item.value.len());
-    if form == Form::Tutorial {
-        put_prefix(length, frames);
-        put_bytes(KEY, item.key.as_bytes(), frames);
-        put_bytes(VAL, &item.value, frames);
-        return;
-    }
-    let cursor = item.cursor.to_bytes();
-    let (version, ttl) = (item.version.as_u64(), item.remaining_ttl_ms.unwrap_or(0));
-    length += number_len(VERSION, version) + number_len(REMAINING_TTL_MS, ttl) + bytes_len(CURSOR, cursor.len());
-    put_prefix(length, frames);
-    put_bytes(KEY, item.key.as_bytes(), frames);
-    put_bytes(VAL, &item.value, frames);
-    put_number(VERSION, version, frames);
-    put_number(REMAINING_TTL_MS, ttl, frames);
-    put_bytes(CURSOR, &cursor, frames);
 }

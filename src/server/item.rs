@@ -11,6 +11,7 @@ use tonic::Code;
 use super::call::Call;
 use super::codec::PREFIX_BYTES;
 use super::codec::encode::{nested_len, number_len, put_nested, put_number};
+use super::forward::Forward;
 use super::held::Share;
 use super::method::Method;
 use super::metrics::Refusal;
@@ -137,6 +138,19 @@ impl Results {
         Fit::Written
     }
 
+    /// Adds a message that is encoded already: another replica's answer. What tells of a change is never turned away.
+    ///
+    /// # Errors
+    /// As [`Self::put_if_fits`].
+    pub fn put_encoded(&mut self, number: u64, tag: u32, message: &[u8], changed: bool) -> Result<Fit, Failure> {
+        let encode = |buffer: &mut BytesMut| buffer.put_slice(message);
+        if changed {
+            self.put(number, tag, message.len(), encode);
+            return Ok(Fit::Written);
+        }
+        self.put_if_fits(number, tag, message.len(), encode)
+    }
+
     /// Adds a failure as a result.
     pub fn put_failure(&mut self, number: u64, tag: u32, failure: &Failure) -> Fit {
         self.put_message(number, tag, &status::to_error(failure))
@@ -251,16 +265,46 @@ pub fn in_time(context: Option<&v1::CallContext>, read_at: Instant, now: Instant
     }
 }
 
+/// An item as it travels to another replica; `message` is the unary request. It ends with its own deadline or that of the
+/// enclosing call, and where there is none as a unary call would.
+#[must_use]
+pub fn forward(
+    call: &Call,
+    principal: &Principal,
+    (method, message): (Method, Bytes),
+    context: Option<&v1::CallContext>,
+    read_at: Instant,
+) -> Forward {
+    let longest = call.connection().wall.config.max_unary_time;
+    let own = context.map(|context| Duration::from_millis(context.timeout_ms)).filter(|timeout| !timeout.is_zero());
+    let due = read_at + own.map_or(longest, |own| own.min(longest));
+    let id = principal.state.tenant.id();
+    Forward {
+        method,
+        message,
+        space: id.clone(),
+        payer: Some((id.clone(), *principal.limits())),
+        deadline: Some(call.deadline.map_or(due, |deadline| deadline.min(due))),
+        dry_run: is_dry_run(call, context),
+        trace: own_trace(context).map(Box::new).or_else(|| call.boxed_trace()),
+    }
+}
+
 /// Whether an item is only asked about.
 #[must_use]
 pub fn is_dry_run(call: &Call, context: Option<&v1::CallContext>) -> bool {
     call.dry_run || context.is_some_and(|context| context.dry_run)
 }
 
+/// The trace context that an item has of its own.
+fn own_trace(context: Option<&v1::CallContext>) -> Option<Trace> {
+    let context = context.filter(|context| !context.traceparent.is_empty())?;
+    Some(Trace::of_texts(&context.traceparent, &context.tracestate)).filter(|trace| trace.traceparent.is_some())
+}
+
 #[cold]
 fn log(call: &Call, method: Method, code: Code, context: Option<&v1::CallContext>) {
-    let own = context.map(|context| Trace::of_texts(&context.traceparent, &context.tracestate));
-    let trace = own.filter(|trace| trace.traceparent.is_some()).unwrap_or_else(|| call.trace());
+    let trace = own_trace(context).unwrap_or_else(|| call.trace());
     tracing::debug!(
         target: "larder::access",
         method = method.traits().name,

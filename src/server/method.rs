@@ -35,6 +35,9 @@ pub enum Method {
     PipelineTouch,
     PipelineIncrement,
     PipelineUnknown,
+    PeerDumpPage,
+    PeerClearPage,
+    PeerUsage,
     Unknown,
 }
 
@@ -109,6 +112,10 @@ const TABLE: [(Method, Traits); Method::COUNT] = [
     row(M::PipelineTouch, "larder.v1.Cache/Pipeline/Touch", Write, Unary, true),
     row(M::PipelineIncrement, "larder.v1.Cache/Pipeline/Increment", Write, Unary, false),
     row(M::PipelineUnknown, "larder.v1.Cache/Pipeline/Unknown", Read, Unary, true),
+    // Steps of calls over the whole cluster, which one replica asks another for.
+    row(M::PeerDumpPage, "larder.peer.v1.Peer/Forward/DumpPage", Read, Unary, true),
+    row(M::PeerClearPage, "larder.peer.v1.Peer/Forward/ClearPage", Write, Unary, true),
+    row(M::PeerUsage, "larder.peer.v1.Peer/Forward/Usage", Read, Unary, true),
     // Paths are the caller's text, so they must not become labels.
     row(M::Unknown, "unknown", Open, Unary, true),
 ];

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::rpc::failure::Failure;
 use crate::server::accept::WireStats;
+use crate::server::forward::Forwarded;
 use crate::server::method::{Access, Method};
 use crate::server::tls::Tls;
 
@@ -22,6 +23,8 @@ pub use render::Sources;
 pub struct Metrics {
     workers: Box<[Arc<WorkerMetrics>]>,
     started: Instant,
+    /// What was carried out for other replicas, by method and code; the last: it was not this replica's.
+    carried_out: [[AtomicU64; CODES + 1]; Method::COUNT],
     /// The wire's own counters, once it runs.
     wire: OnceLock<Arc<WireStats>>,
     /// The listener's certificates, if it has any.
@@ -79,6 +82,7 @@ impl Metrics {
         Self {
             workers: (0..workers.max(1)).map(|_| Arc::new(WorkerMetrics::new())).collect(),
             started: Instant::now(),
+            carried_out: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
             wire: OnceLock::new(),
             tls: OnceLock::new(),
         }
@@ -127,6 +131,22 @@ impl Metrics {
     #[must_use]
     pub fn refused(&self, refusal: Refusal) -> u64 {
         self.sum(|worker| &worker.refused[refusal as usize])
+    }
+
+    /// An operation that another replica forwarded is over.
+    pub fn carry_out(&self, method: Method, forwarded: &Forwarded) {
+        let code = match forwarded {
+            Forwarded::Answer(Ok(_)) => tonic::Code::Ok as usize,
+            Forwarded::Answer(Err(failure)) => failure.code() as usize,
+            Forwarded::Moved => CODES,
+        };
+        self.carried_out[method.index()][code].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Operations that were carried out for other replicas and ended with a code; none: they were not this replica's.
+    #[must_use]
+    pub fn carried_out(&self, method: Method, code: Option<tonic::Code>) -> u64 {
+        self.carried_out[method.index()][code.map_or(CODES, |code| code as usize)].load(Ordering::Relaxed)
     }
 
     fn sum(&self, of: impl Fn(&WorkerMetrics) -> &AtomicU64) -> u64 {

@@ -1,21 +1,24 @@
 //! The pipeline: small operations in both directions on one stream. What a client sends together is carried out together and
 //! answered together; no operation costs a task, a timer or a box.
 //!
-//! A message is read only when every call before it has been carried out, so no more than one message's calls (1,024) are ever
-//! unanswered, and a client that does not read its answers is not read from either.
+//! A message is read only when every call before it has been begun and fewer than 1,024 are unanswered, so a client that does
+//! not read its answers is not read from either. Calls on one key take effect in the order in which they were sent.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use prost::Message as _;
 use tokio::time::Instant;
 
 use super::body::Produce;
 use super::call::{Call, mode};
 use super::codec::{Messages, PREFIX_BYTES};
 use super::drain::{Phase, Watch};
+use super::forward::{self, Abroad, Cannot, Fields};
 use super::held::Share;
 use super::item::{self, Fit, Results, Tally, Turnstile};
 use super::method::Method;
@@ -38,16 +41,24 @@ const TOUCH: u32 = 5;
 const INCREMENT: u32 = 6;
 const ERROR: u32 = 7;
 const DRAIN: u32 = 2;
+const FIELDS: Fields = Fields { answer: answer_field, error: ERROR };
+
+/// Field numbers of the operations in a `PipelineCall`.
+const OPERATIONS: RangeInclusive<u32> = 3..=7;
 
 /// A pipeline under way.
 pub struct Pipeline {
     messages: Messages,
     /// Shown again at every message, so that a token that was withdrawn ends.
     token: Option<Token>,
-    /// The calls of the last message that are not carried out yet.
+    /// The calls of the last message that are not begun yet.
     calls: std::vec::IntoIter<v1::PipelineCall>,
-    /// These, for as long as the client does not take the results of the first of them.
-    kept: Share,
+    /// The same as they were encoded.
+    raw: forward::Messages,
+    /// That message, for as long as the client does not take the results of its first calls, or some are under way elsewhere.
+    kept: Option<Arc<Share>>,
+    /// Calls that are carried out elsewhere.
+    abroad: Abroad,
     read_at: Instant,
     results: Results,
     turnstile: Turnstile,
@@ -68,7 +79,9 @@ impl Pipeline {
             messages,
             token,
             calls: Vec::new().into_iter(),
-            kept: call.connection().wall.held.share(),
+            raw: forward::Messages::default(),
+            kept: None,
+            abroad: Abroad::new(&call.connection().wall),
             read_at: Instant::now(),
             results: Results::new(call.connection().wall.held.share()),
             turnstile: Turnstile::default(),
@@ -84,6 +97,9 @@ impl Pipeline {
     /// Reads the next message into `calls`.
     fn poll_read(&mut self, call: &mut Call, cx: &mut Context<'_>) -> Poll<()> {
         if self.drain.phase() != Phase::Running {
+            if !self.abroad.is_empty() {
+                return Poll::Pending;
+            }
             self.begin_drain();
             return Poll::Ready(());
         }
@@ -99,17 +115,21 @@ impl Pipeline {
                 Poll::Ready(())
             }
             // Only a pipeline that has nothing else to do waits for that.
-            Poll::Pending => self.draining.as_mut().poll(cx).map(|()| self.begin_drain()),
+            Poll::Pending if self.abroad.is_empty() => self.draining.as_mut().poll(cx).map(|()| self.begin_drain()),
+            Poll::Pending => Poll::Pending,
         }
     }
 
     fn accept(&mut self, call: &mut Call, message: Bytes) -> Result<(), Failure> {
         call.bytes_in += (message.len() + PREFIX_BYTES) as u64;
         convert::pipeline_size(service::count_items(&message))?;
-        let bytes = message.len();
+        let wall = &call.connection().wall;
+        let (bytes, raw) = (message.len(), wall.cluster.is_some().then(|| message.clone()).unwrap_or_default());
         let request: v1::PipelineRequest = convert::decode(message)?;
         check_ids(&request.calls)?;
-        self.kept.resize(bytes + size_of_val(request.calls.as_slice()))?;
+        let mut kept = wall.held.share();
+        kept.resize(bytes + size_of_val(request.calls.as_slice()))?;
+        self.kept = Some(Arc::new(kept));
         self.read_at = Instant::now();
         if let Some(token) = &self.token {
             let connection = call.connection().clone();
@@ -122,6 +142,7 @@ impl Pipeline {
         }
         // Last, so that calls of a caller who was refused are never there to be carried out.
         self.calls = request.calls.into_iter();
+        self.raw = forward::Messages::of(raw);
         Ok(())
     }
 
@@ -147,7 +168,10 @@ impl Pipeline {
     }
 
     /// Carries out the calls of the last message.
-    fn turn(&mut self, call: &Call, principal: &Principal) -> Fit {
+    ///
+    /// # Errors
+    /// When what was carried out does not count (rule 16).
+    fn turn(&mut self, call: &Call, principal: &Principal) -> Result<Fit, Failure> {
         let wall = &call.connection().wall;
         let now = Instant::now();
         let operations = Operations::of(wall, principal, call.mode(), now);
@@ -159,28 +183,73 @@ impl Pipeline {
                 fit = Fit::Full;
                 break;
             }
+            if self.abroad.is_full() {
+                break;
+            }
             let context = next.context.as_ref();
-            let outcome = self
+            let passed = self
                 .turnstile
                 .pass(wall, principal, now_us)
                 .and_then(|()| item::in_time(context, self.read_at, now))
-                .and_then(|()| {
-                    let operations = operations.with_mode(mode(item::is_dry_run(call, context)));
-                    run(next, operations, principal, &mut self.results)
-                });
-            fit = match &outcome {
-                Ok(fit) => *fit,
-                Err(failure) => self.results.put_failure(next.id, ERROR, failure),
+                .and_then(|()| may(next, principal))
+                .map_err(Cannot::Fail);
+            if passed.is_ok() && self.abroad.must_wait(key(next), unary(next)) {
+                self.leave(call, principal, None);
+                continue;
+            }
+            let outcome = passed.and_then(|()| {
+                let operations = operations.with_mode(mode(item::is_dry_run(call, context)));
+                run(next, operations, &mut self.results)
+            });
+            let outcome = match outcome {
+                Ok(done) => {
+                    fit = done;
+                    Ok(())
+                }
+                Err(Cannot::Fail(failure)) => {
+                    fit = self.results.put_failure(next.id, ERROR, &failure);
+                    Err(failure)
+                }
+                Err(cannot) => {
+                    self.leave(call, principal, Some(cannot));
+                    continue;
+                }
             };
             if fit == Fit::Full {
                 break;
             }
-            tally.add(call, method(next), outcome.as_ref().map(|_| ()), context);
-            self.calls.next();
-            self.turnstile.next();
+            tally.add(call, method(next), outcome.as_ref().map(|()| ()), context);
+            self.next();
         }
         tally.write(call);
-        fit
+        if let Some(cluster) = &wall.cluster {
+            cluster.check_alive(now)?;
+        }
+        Ok(fit)
+    }
+
+    /// The current call goes elsewhere, for the reason given, or waits for one that did.
+    fn leave(&mut self, call: &Call, principal: &Principal, cannot: Option<Cannot>) {
+        let (Some(next), raw) = self.next() else { return };
+        let message = raw.and_then(|raw| forward::operation(&raw, OPERATIONS)).unwrap_or_else(|| encode(&next));
+        let asked = (unary(&next), message);
+        let forward = item::forward(call, principal, asked, next.context.as_ref(), self.read_at);
+        let kept = self.kept.clone();
+        let (number, method) = (next.id, method(&next));
+        let item = forward::Item { number, method, context: next.context.clone(), forward, kept };
+        self.abroad.begin(key(&next), item, cannot);
+    }
+
+    /// The current call is over, or on its way; the call, and as it was encoded.
+    fn next(&mut self) -> (Option<v1::PipelineCall>, Option<Bytes>) {
+        self.turnstile.next();
+        (self.calls.next(), self.raw.next())
+    }
+
+    /// What there is to send, or else nothing until something happens.
+    fn wait(&mut self, call: &Call, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
+        let full = self.abroad.poll_into(&mut self.results, &FIELDS, call, cx).is_ready();
+        if full || !self.results.is_empty() { Poll::Ready(Some(Ok(self.results.take()))) } else { Poll::Pending }
     }
 }
 
@@ -188,32 +257,39 @@ impl Produce for Pipeline {
     fn poll_next(&mut self, call: &mut Call, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         self.results.sent();
         loop {
+            if self.abroad.poll_into(&mut self.results, &FIELDS, call, cx).is_ready() {
+                return Poll::Ready(Some(Ok(self.results.take())));
+            }
             if self.poll_asking(call, cx).is_pending() {
                 // Answers to earlier calls do not wait for it.
-                return if self.results.is_empty() {
-                    Poll::Pending
-                } else {
-                    Poll::Ready(Some(Ok(self.results.take())))
-                };
+                return self.wait(call, cx);
             }
             let principal = match call.principal() {
                 Ok(principal) => principal.clone(),
                 Err(failure) => return Poll::Ready(Some(Err(failure))),
             };
-            let fit = if self.calls.len() > 0 { self.turn(call, &principal) } else { Fit::Written };
-            if fit == Fit::Full || self.results.len() >= SEND_BYTES {
-                return Poll::Ready(Some(Ok(self.results.take())));
+            let fit = match self.calls.len() {
+                0 => Ok(Fit::Written),
+                _ => self.turn(call, &principal),
+            };
+            match fit {
+                Ok(Fit::Written) if self.results.len() < SEND_BYTES => {}
+                Ok(_) => return Poll::Ready(Some(Ok(self.results.take()))),
+                Err(failure) => return Poll::Ready(Some(Err(failure))),
             }
-            self.kept.clear();
-            let waits = self.end.is_none() && self.poll_read(call, cx).is_pending();
-            if (waits || self.end.is_some()) && !self.results.is_empty() {
-                return Poll::Ready(Some(Ok(self.results.take())));
+            if self.abroad.is_full() {
+                return self.wait(call, cx);
+            }
+            self.kept = None;
+            if self.end.is_none() && self.poll_read(call, cx).is_pending() {
+                return self.wait(call, cx);
             }
             match &self.end {
+                None => {}
+                Some(_) if !self.abroad.is_empty() => return self.wait(call, cx),
+                Some(_) if !self.results.is_empty() => return Poll::Ready(Some(Ok(self.results.take()))),
                 Some(Ok(())) => return Poll::Ready(None),
                 Some(Err(failure)) => return Poll::Ready(Some(Err(failure.clone()))),
-                None if waits => return Poll::Pending,
-                None => {}
             }
         }
     }
@@ -238,17 +314,14 @@ fn check_ids(calls: &[v1::PipelineCall]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn run(
-    call: &v1::PipelineCall,
-    operations: Operations<'_>,
-    principal: &Principal,
-    results: &mut Results,
-) -> Result<Fit, Failure> {
-    let operation = convert::pipeline_operation(call, operations.ttl)?;
-    if operation.writes() && principal.grant.read_only {
-        return Err(Failure::TokenReadOnly);
-    }
-    Ok(match operation {
+/// Whether the caller's token allows it.
+fn may(call: &v1::PipelineCall, principal: &Principal) -> Result<(), Failure> {
+    let reads = matches!(&call.operation, Some(Asked::Get(_)) | None);
+    if principal.grant.read_only && !reads { Err(Failure::TokenReadOnly) } else { Ok(()) }
+}
+
+fn run(call: &v1::PipelineCall, operations: Operations<'_>, results: &mut Results) -> Result<Fit, Cannot> {
+    Ok(match convert::pipeline_operation(call, operations.ttl)? {
         Operation::Get(key) => operations.value(key, |value| {
             results.put_if_fits(call.id, GET, value.encoded_len(), |buffer| value.encode(buffer))
         })??,
@@ -267,5 +340,52 @@ fn method(call: &v1::PipelineCall) -> Method {
         Some(Asked::Touch(_)) => Method::PipelineTouch,
         Some(Asked::Increment(_)) => Method::PipelineIncrement,
         None => Method::PipelineUnknown,
+    }
+}
+
+/// The unary method that does the same.
+fn unary(call: &v1::PipelineCall) -> Method {
+    match &call.operation {
+        Some(Asked::Get(_)) => Method::Get,
+        Some(Asked::Store(_)) => Method::Store,
+        Some(Asked::Delete(_)) => Method::Delete,
+        Some(Asked::Touch(_)) => Method::Touch,
+        Some(Asked::Increment(_)) => Method::Increment,
+        None => Method::Unknown,
+    }
+}
+
+fn key(call: &v1::PipelineCall) -> &str {
+    match &call.operation {
+        Some(Asked::Get(request)) => &request.key,
+        Some(Asked::Store(request)) => &request.key,
+        Some(Asked::Delete(request)) => &request.key,
+        Some(Asked::Touch(request)) => &request.key,
+        Some(Asked::Increment(request)) => &request.key,
+        None => "",
+    }
+}
+
+/// The unary request.
+fn encode(call: &v1::PipelineCall) -> Bytes {
+    let encoded = match &call.operation {
+        Some(Asked::Get(request)) => request.encode_to_vec(),
+        Some(Asked::Store(request)) => request.encode_to_vec(),
+        Some(Asked::Delete(request)) => request.encode_to_vec(),
+        Some(Asked::Touch(request)) => request.encode_to_vec(),
+        Some(Asked::Increment(request)) => request.encode_to_vec(),
+        None => Vec::new(),
+    };
+    encoded.into()
+}
+
+fn answer_field(unary: Method) -> u32 {
+    match unary {
+        Method::Get => GET,
+        Method::Store => STORE,
+        Method::Delete => DELETE,
+        Method::Touch => TOUCH,
+        Method::Increment => INCREMENT,
+        _ => ERROR,
     }
 }

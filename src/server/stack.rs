@@ -3,7 +3,7 @@
 //!
 //! A unary call is read, carried out and answered in the task that HTTP/2 gives the stream, without a box, a timer or a task
 //! of its own: its message usually came together with its headers, and no operation waits. What may wait (remote accounts,
-//! a token inside the message) and what streams takes the slower way.
+//! a token inside the message, another replica's key) and what streams takes the slower way.
 
 mod slow;
 mod unary;
@@ -11,14 +11,14 @@ mod unary;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::header::{CONTENT_TYPE, HeaderMap};
 use http::{Method as HttpMethod, Request, Response, StatusCode};
 use hyper::body::Incoming;
 
 use self::slow::Slow;
-use self::unary::Unary;
+use self::unary::{Outcome, Unary};
 use super::answer;
 use super::body::Body;
 use super::codec::Messages;
@@ -107,7 +107,7 @@ impl tower::Service<Request<Incoming>> for Service {
             Ok(messages) => messages,
             Err(failure) => return Answering(State::Answered(Some(answer::failure(call, &failure)))),
         };
-        let fast = call.method.traits().kind == Kind::Unary && call.principal.is_some();
+        let fast = call.method.traits().kind == Kind::Unary && call.principal.is_some() && call.method != Method::Stats;
         Answering(match admission {
             Admission::In if fast => State::Unary(Unary::new(call, messages)),
             admission => {
@@ -127,7 +127,14 @@ impl Future for Answering {
             State::Answered(response) => {
                 Poll::Ready(Ok(response.take().unwrap_or_else(|| answer::not_grpc(StatusCode::INTERNAL_SERVER_ERROR))))
             }
-            State::Unary(unary) => unary.poll(cx).map(Ok),
+            State::Unary(unary) => match ready!(unary.poll(cx)) {
+                Outcome::Answered(response) => Poll::Ready(Ok(response)),
+                Outcome::Elsewhere(mut slow) => {
+                    let polled = slow.as_mut().poll(cx).map(Ok);
+                    self.0 = State::Slow(slow);
+                    polled
+                }
+            },
             State::Slow(slow) => slow.as_mut().poll(cx).map(Ok),
         }
     }

@@ -4,14 +4,14 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::Message as _;
 
+use super::answer::Answered;
 use super::call::Call;
-use super::codec::encode::{self, Value};
 use super::drain::Watch;
 use super::dump::Dump;
-use super::wall::Wall;
+use super::forward::{self, Forward};
 use super::wall::registry::Principal;
-use crate::cache::store::{Condition, EntryRef, Mode, Scope, StoreError};
 use crate::rpc::convert;
 use crate::rpc::failure::Failure;
 use crate::rpc::proto::tutorial;
@@ -19,8 +19,8 @@ use crate::rpc::token::Token;
 
 /// # Errors
 /// When the token is unknown or may only read, or the store fails.
-pub async fn store(call: &mut Call, message: Bytes) -> Result<Bytes, Failure> {
-    let request: tutorial::StoreReq = convert::decode(message)?;
+pub async fn store(call: &mut Call, mut message: Bytes) -> Result<Answered, Failure> {
+    let mut request: tutorial::StoreReq = convert::decode(message.clone())?;
     let connection = call.connection().clone();
     if !request.account_token.is_empty() {
         let principal = principal(call, &request.account_token).await?;
@@ -28,35 +28,38 @@ pub async fn store(call: &mut Call, message: Bytes) -> Result<Bytes, Failure> {
             return Err(Failure::TokenReadOnly);
         }
         connection.enter(call, principal)?;
+        // It is not for other replicas.
+        request.account_token.clear();
+        message = request.encode_to_vec().into();
     }
-    let asked = convert::tutorial_store_call(&request)?;
-    let wall = &connection.wall;
-    let charge = call.principal.as_ref().map(|principal: &Arc<Principal>| &principal.state.tenant);
-    let scope = Scope { space: &wall.tutorial, charge, mode: call.mode() };
-    wall.store.store(scope, asked.key, asked.value, None, Condition::Always, wall.clock.now())?;
-    Ok(encode::frame(&tutorial::StoreResp {}))
+    forward::anywhere(&connection.wall, &of_tutorial(call, message)).await
 }
 
 /// # Errors
 /// [`Failure::NotFound`].
-pub fn get(call: &Call, message: Bytes) -> Result<Bytes, Failure> {
-    let request: tutorial::GetReq = convert::decode(message)?;
-    let key = convert::tutorial_get_call(&request)?;
-    let wall = &call.connection().wall;
-    let (now, mut put) = (wall.clock.now(), Some(|value: &Value<'_>| value.to_frame()));
-    let take = |entry: &EntryRef<'_>| Value::bare(entry).use_or_share(&mut put);
-    let read = match call.mode() {
-        Mode::Apply => wall.store.read(&wall.tutorial, key, now, take),
-        Mode::DryRun | Mode::DryRunThatFits => wall.store.peek(&wall.tutorial, key, now, take),
-    };
-    read.map_err(StoreError::Elsewhere)?.ok_or(Failure::NotFound)?.finish(&mut put).ok_or(Failure::Internal)
+pub async fn get(call: &Call, message: Bytes) -> Result<Answered, Failure> {
+    forward::anywhere(&call.connection().wall, &of_tutorial(call, message)).await
 }
 
 /// # Errors
 /// When the request cannot be decoded.
-pub fn dump(wall: &Wall, message: Bytes, drain: Watch) -> Result<Dump, Failure> {
+pub fn dump(call: &Call, message: Bytes, drain: Watch) -> Result<Dump, Failure> {
     let tutorial::DumpReq {} = convert::decode(message)?;
-    Ok(Dump::of_tutorial(wall, drain))
+    Ok(Dump::of_tutorial(call, drain))
+}
+
+/// An operation on the shared key space.
+fn of_tutorial(call: &Call, message: Bytes) -> Forward {
+    let payer = call.principal.as_ref().map(|principal| (principal.state.tenant.id().clone(), *principal.limits()));
+    Forward {
+        method: call.method,
+        message,
+        space: call.connection().wall.tutorial.id().clone(),
+        payer,
+        deadline: call.deadline,
+        dry_run: call.dry_run,
+        trace: call.boxed_trace(),
+    }
 }
 
 /// Whom a token in a message stands for.

@@ -31,6 +31,7 @@ use self::registry::{Accounted, Principal};
 use super::accounts::Accounts;
 use super::call::Call;
 use super::clock::Clock;
+use super::forward::Cluster;
 use super::health::Health;
 use super::held::Held;
 use super::method::{Access, Kind, Method};
@@ -69,6 +70,8 @@ pub struct WallConfig {
 
 /// What the service is made of; the composition root fills it in.
 pub struct Parts {
+    /// The other replicas; none: this one is alone, and everything is its.
+    pub cluster: Option<Cluster>,
     pub store: Arc<Store>,
     pub accounts: Accounts,
     pub config: WallConfig,
@@ -79,6 +82,8 @@ pub struct Parts {
 
 /// The wall of a replica, shared by all its connections.
 pub struct Wall {
+    /// None: this replica is alone.
+    pub cluster: Option<Cluster>,
     pub store: Arc<Store>,
     pub accounts: Accounts,
     pub config: WallConfig,
@@ -138,11 +143,12 @@ impl Default for WallConfig {
 impl Wall {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { store, accounts, config, clock, health, metrics } = parts;
+        let Parts { cluster, store, accounts, config, clock, health, metrics } = parts;
         // "tutorial" is a valid id by its spelling, so this cannot fail.
         #[expect(clippy::expect_used, reason = "a constant that a test checks")]
         let id = AccountId::new(TUTORIAL_ACCOUNT).expect("the tutorial's account has a valid id");
         let wall = Self {
+            cluster,
             tutorial: store.tenant(&id),
             accounted: Arc::new(Accounted::new(store.clone())),
             held: Held::new(config.max_held_bytes),

@@ -118,6 +118,7 @@ impl Builder {
             Some(address) => Accounts::remote(&remote(address), workers.handle(0)).unwrap(),
         };
         let parts = Parts {
+            cluster: None,
             store: Arc::new(store),
             accounts,
             config: self.wall,

@@ -101,6 +101,7 @@ pub fn failure(error: &v1::Error) -> Option<Failure> {
         "DEADLINE_EXCEEDED" => F::DeadlineExceeded,
         "CANCELLED" => F::Cancelled,
         "APPLIED_UNKNOWN" => F::AppliedUnknown { idempotent: error.retry_after_ms >= 0 },
+        "NO_OWNER" => F::NoOwner,
         "INTERNAL" => F::Internal,
         _ => return None,
     })

@@ -50,7 +50,8 @@ fn after(failure: &Failure) -> Option<Failure> {
         F::DeadlineExceeded => F::Cancelled,
         F::Cancelled => F::AppliedUnknown { idempotent: true },
         F::AppliedUnknown { idempotent: true } => F::AppliedUnknown { idempotent: false },
-        F::AppliedUnknown { idempotent: false } => F::Internal,
+        F::AppliedUnknown { idempotent: false } => F::NoOwner,
+        F::NoOwner => F::Internal,
         F::Internal => F::Other { code: Code::DataLoss as i32, message: "from elsewhere".to_owned() },
         F::Other { .. } => return None,
     })

@@ -23,6 +23,7 @@ impl Produce for Puppet {
 
 fn call() -> (Arc<Wall>, Call) {
     let wall = Wall::new(Parts {
+        cluster: None,
         store: Arc::new(Store::new(StoreConfig { capacity_bytes: 1 << 20, shards: 1, replica: 0 })),
         accounts: Accounts::fixed(Book::default()),
         config: WallConfig::default(),

@@ -86,6 +86,7 @@ impl Collector for Snapshot {
         self.calls(&mut encoder)?;
         self.durations(&mut encoder)?;
         self.method_sums(&mut encoder)?;
+        self.carried_out(&mut encoder)?;
         self.refusals(&mut encoder)?;
         self.per_account(&mut encoder)?;
         self.store(&mut encoder)?;
@@ -155,6 +156,22 @@ impl Snapshot {
         for method in Method::all() {
             let now = self.sum(method, |cells| cells.in_progress.load(Relaxed));
             gauge(&mut family, &[("method", method.traits().name)], now)?;
+        }
+        Ok(())
+    }
+
+    fn carried_out(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help =
+            "Calls that other replicas forwarded to this one, by method and gRPC code; MOVED: it did not own the key";
+        let mut family = encoder.encode_descriptor("larder_calls_carried_out", help, None, MetricType::Counter)?;
+        for method in Method::all() {
+            for code in (0..17).map(|code| Some(Code::from(code))).chain([None]) {
+                let count = self.metrics.carried_out(method, code);
+                if count > 0 {
+                    let code = code.map_or("MOVED".to_owned(), |code| format!("{code:?}"));
+                    counter(&mut family, &[("method", method.traits().name), ("code", &code)], count)?;
+                }
+            }
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use crate::rpc::proto::peer::v1::Operation;
 use crate::server::method::Method;
 
 /// The methods that can be forwarded: those whose request is about one key.
-const TABLE: [(Method, Operation); 7] = [
+const TABLE: [(Method, Operation); 10] = [
     (Method::Get, Operation::Get),
     (Method::Store, Operation::Store),
     (Method::Delete, Operation::Delete),
@@ -12,6 +12,9 @@ const TABLE: [(Method, Operation); 7] = [
     (Method::Increment, Operation::Increment),
     (Method::TutorialGet, Operation::TutorialGet),
     (Method::TutorialStore, Operation::TutorialStore),
+    (Method::PeerDumpPage, Operation::DumpPage),
+    (Method::PeerClearPage, Operation::ClearPage),
+    (Method::PeerUsage, Operation::Usage),
 ];
 
 /// The number of a method; `None` if it cannot be forwarded.

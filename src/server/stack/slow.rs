@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
+use prost::Message as _;
 use tokio::time::{Instant, timeout_at};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::HealthService;
@@ -17,20 +18,22 @@ use crate::rpc::failure::Failure;
 use crate::rpc::metadata;
 use crate::rpc::proto::v1;
 use crate::rpc::token::Token;
+use crate::server::answer::Answered;
 use crate::server::body::{Body, Produce};
 use crate::server::call::Call;
-use crate::server::codec::{Messages, PREFIX_BYTES};
+use crate::server::codec::{Messages, PREFIX_BYTES, encode};
+use crate::server::forward::{self, Cannot, Forward};
 use crate::server::method::Method;
 use crate::server::reflection::Reflection;
 use crate::server::wall::Admission;
-use crate::server::{answer, batch, clear, drain, dump, get_by_token, pipeline, service, tutorial};
+use crate::server::{answer, batch, clear, drain, dump, get_by_token, pipeline, stats, tutorial};
 
 /// An answer that takes a while.
 pub(super) type Slow = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
 
 /// What a call comes to.
 enum Outcome {
-    Frame(Bytes),
+    Unary(Answered),
     Stream(Box<dyn Produce>),
 }
 
@@ -55,12 +58,30 @@ pub(super) fn start(
             Err(Failure::Internal)
         });
         match outcome {
-            Ok(Some(Outcome::Frame(frame))) => answer::success(call, frame),
+            Ok(Some(Outcome::Unary(answered))) => answer::success(call, answered),
             Ok(Some(Outcome::Stream(producer))) => answer::response(Body::stream(call, producer)),
             Ok(None) => {
                 let producer = Box::new(pipeline::Pipeline::new(&call, messages, token, leaving));
                 answer::response(Body::stream(call, producer))
             }
+            Err(failure) => answer::failure(call, &failure),
+        }
+    })
+}
+
+/// Answers a unary call that could not be carried out here when it came, for the reason given.
+pub(super) fn elsewhere(call: Call, message: Bytes, cannot: Cannot) -> Slow {
+    Box::pin(async move {
+        let run = async {
+            let forward = of_call(&call, message)?;
+            forward::carry_out(&call.connection().wall, &forward, cannot).await
+        };
+        let outcome = AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
+            tracing::error!(method = call.method.traits().name, "a handler panicked");
+            Err(Failure::Internal)
+        });
+        match outcome {
+            Ok(answered) => answer::success(call, answered),
             Err(failure) => answer::failure(call, &failure),
         }
     })
@@ -142,32 +163,50 @@ async fn run(
         .unwrap_or(Err(Failure::DeadlineExceeded))?;
     call.bytes_in = (message.len() + PREFIX_BYTES) as u64;
     if matches!(admission, Admission::InMessage) {
-        return store_with_token(call, message).await.map(Outcome::Frame).map(Some);
+        return store_with_token(call, message).await.map(Outcome::Unary).map(Some);
     }
-    let wall = &connection.wall;
     let stream: Box<dyn Produce> = match call.method {
         Method::Dump => Box::new(dump::Dump::new(call, message, drain)?),
         Method::BatchGet => Box::new(batch::BatchGet::new(call, message)?),
         Method::BatchStore => Box::new(batch::BatchStore::new(call, message)?),
         Method::BatchDelete => Box::new(batch::BatchDelete::new(call, message)?),
-        Method::Clear | Method::DeletePrefix => Box::new(clear::Clear::new(call, message)?),
-        Method::TutorialDump => Box::new(tutorial::dump(wall, message, drain)?),
-        Method::TutorialStore => return tutorial::store(call, message).await.map(Outcome::Frame).map(Some),
-        Method::TutorialGet => return tutorial::get(call, message).map(Outcome::Frame).map(Some),
-        Method::TutorialGetByToken => {
-            return get_by_token::tutorial(call, message).await.map(Outcome::Frame).map(Some);
-        }
-        Method::GetByToken => {
-            return get_by_token::answer(call, message).await.map(Outcome::Frame).map(Some);
-        }
-        _ => return service::unary(wall, call, message, Instant::now()).map(Outcome::Frame).map(Some),
+        Method::Clear | Method::DeletePrefix => Box::new(clear::Clear::new(call, message, drain)?),
+        Method::TutorialDump => Box::new(tutorial::dump(call, message, drain)?),
+        _ => return unary(call, message).await.map(Outcome::Unary).map(Some),
     };
     Ok(Some(Outcome::Stream(stream)))
 }
 
+/// A call with one answer.
+async fn unary(call: &mut Call, message: Bytes) -> Result<Answered, Failure> {
+    match call.method {
+        Method::TutorialStore => tutorial::store(call, message).await,
+        Method::TutorialGet => tutorial::get(call, message).await,
+        Method::TutorialGetByToken => get_by_token::tutorial(call, message).await.map(Answered::Frame),
+        Method::GetByToken => get_by_token::answer(call, message).await.map(Answered::Frame),
+        Method::Stats => stats::answer(call, message).await.map(|answer| Answered::Frame(encode::frame(&answer))),
+        _ => forward::anywhere(&call.connection().wall, &of_call(call, message)?).await,
+    }
+}
+
+/// The operation of a call on its account's own keys.
+fn of_call(call: &Call, message: Bytes) -> Result<Forward, Failure> {
+    let principal = call.principal()?;
+    let id = principal.state.tenant.id();
+    Ok(Forward {
+        method: call.method,
+        message,
+        space: id.clone(),
+        payer: Some((id.clone(), *principal.limits())),
+        deadline: call.deadline,
+        dry_run: call.dry_run,
+        trace: call.boxed_trace(),
+    })
+}
+
 /// A store whose token is in its message.
-async fn store_with_token(call: &mut Call, message: Bytes) -> Result<Bytes, Failure> {
-    let request: v1::StoreRequest = convert::decode(message)?;
+async fn store_with_token(call: &mut Call, message: Bytes) -> Result<Answered, Failure> {
+    let mut request: v1::StoreRequest = convert::decode(message)?;
     if request.account_token.is_empty() {
         return Err(Failure::TokenMissing);
     }
@@ -175,5 +214,7 @@ async fn store_with_token(call: &mut Call, message: Bytes) -> Result<Bytes, Fail
     if let Admission::Ask(token) = connection.admit_token(call, &request.account_token)? {
         connection.ask(call, &token).await?;
     }
-    service::unary_store(&connection.wall, call, &request)
+    // It is not for other replicas.
+    request.account_token.clear();
+    unary(call, request.encode_to_vec().into()).await
 }

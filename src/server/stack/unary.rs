@@ -8,12 +8,14 @@ use bytes::Bytes;
 use http::Response;
 use tokio::time::{Instant, Sleep};
 
+use super::slow::{self, Slow};
 use crate::rpc::failure::Failure;
-use crate::server::answer;
+use crate::server::answer::{self, Answered};
 use crate::server::body::Body;
 use crate::server::call::Call;
 use crate::server::codec::Messages;
 use crate::server::codec::PREFIX_BYTES;
+use crate::server::forward::Cannot;
 use crate::server::service;
 
 /// A unary call that was let in and whose message is being read.
@@ -26,12 +28,19 @@ pub(super) struct Unary {
     waited: bool,
 }
 
+/// What comes of it.
+pub(super) enum Outcome {
+    Answered(Response<Body>),
+    /// It goes on on the slow way.
+    Elsewhere(Slow),
+}
+
 impl Unary {
     pub(super) fn new(call: Call, messages: Messages) -> Self {
         Self { call: Some(call), messages, deadline: None, waited: false }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
         // Polled to its end once, then dropped.
         let Some(call) = &self.call else { return Poll::Pending };
         let message = match self.messages.poll_single(cx, &call.connection().wall.held) {
@@ -43,15 +52,16 @@ impl Unary {
             }
         };
         let Some(mut call) = self.call.take() else { return Poll::Pending };
-        let outcome = message.and_then(|message| {
+        let outcome = message.map_err(|failure| (Cannot::Fail(failure), Bytes::new())).and_then(|message| {
             call.bytes_in = (message.len() + PREFIX_BYTES) as u64;
             // A message that came with its headers costs no second look at the clock.
             let now = if self.waited { Instant::now() } else { call.started };
             run(&call, message, now)
         });
         Poll::Ready(match outcome {
-            Ok(frame) => answer::success(call, frame),
-            Err(failure) => answer::failure(call, &failure),
+            Ok(frame) => Outcome::Answered(answer::success(call, Answered::Frame(frame))),
+            Err((Cannot::Fail(failure), _)) => Outcome::Answered(answer::failure(call, &failure)),
+            Err((cannot, message)) => Outcome::Elsewhere(slow::elsewhere(call, message, cannot)),
         })
     }
 
@@ -62,12 +72,25 @@ impl Unary {
     }
 }
 
+/// Carries it out here; if it may not run here, the message is handed back.
+fn run(call: &Call, message: Bytes, now: Instant) -> Result<Bytes, (Cannot, Bytes)> {
+    let fail = |failure| (Cannot::Fail(failure), Bytes::new());
+    call.in_time_at(now).map_err(fail)?;
+    let Some(cluster) = &call.connection().wall.cluster else {
+        return carry_out(call, message, now).map_err(|cannot| (cannot, Bytes::new()));
+    };
+    let outcome = carry_out(call, message.clone(), now);
+    if let Ok(_) | Err(Cannot::Fail(_)) = &outcome {
+        cluster.check_alive(now).map_err(fail)?;
+    }
+    outcome.map_err(|cannot| (cannot, message))
+}
+
 /// A panic ends the call and not the connection's other calls.
-fn run(call: &Call, message: Bytes, now: Instant) -> Result<Bytes, Failure> {
-    call.in_time_at(now)?;
+fn carry_out(call: &Call, message: Bytes, now: Instant) -> Result<Bytes, Cannot> {
     let wall = &call.connection().wall;
     catch_unwind(AssertUnwindSafe(|| service::unary(wall, call, message, now))).unwrap_or_else(|_| {
         tracing::error!(method = call.method.traits().name, "a handler panicked");
-        Err(Failure::Internal)
+        Err(Cannot::Fail(Failure::Internal))
     })
 }

@@ -1,0 +1,55 @@
+//! Room in an account's quota, asked of the account's home while an operation waits.
+
+use super::{Cluster, Forward};
+use crate::cache::key::AccountId;
+use crate::cache::store::Mode;
+use crate::ownership::LeaseAsk;
+use crate::rpc::failure::Failure;
+use crate::server::call::mode;
+use crate::server::wall::Wall;
+
+/// What one operation has asked for.
+pub(super) struct Leases {
+    mode: Mode,
+    refused: Option<Failure>,
+}
+
+impl Leases {
+    /// Nothing yet.
+    pub(super) fn new(forward: &Forward) -> Self {
+        Self { mode: mode(forward.dry_run), refused: None }
+    }
+
+    /// How the operation is to be tried.
+    pub(super) fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Asks for so many keys and bytes more for an account; then the operation is to be tried again.
+    ///
+    /// # Errors
+    /// When the account has no more room, or nobody knows until the deadline.
+    pub(super) async fn ask(
+        &mut self,
+        wall: &Wall,
+        cluster: &Cluster,
+        forward: &Forward,
+        (account, keys, bytes): (AccountId, u64, u64),
+    ) -> Result<(), Failure> {
+        if let Some(refused) = self.refused.take() {
+            return Err(refused);
+        }
+        // The payer of an entry that is overwritten may be another than the caller's account.
+        let budget = wall.store.tenant(&account).budget();
+        let (max_keys, max_bytes) = (budget.max_keys, budget.max_bytes);
+        let ask = LeaseAsk { account, keys, bytes, max_keys, max_bytes, dry_run: forward.dry_run };
+        match cluster.handoff.lease(ask, forward.deadline).await {
+            Ok(()) if forward.dry_run => self.mode = Mode::DryRunThatFits,
+            Ok(()) => {}
+            // The key may have come into being meanwhile; then it needs no room.
+            Err(full @ (Failure::QuotaKeys { .. } | Failure::QuotaBytes { .. })) => self.refused = Some(full),
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+}

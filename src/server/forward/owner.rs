@@ -1,0 +1,115 @@
+//! The owner's side: what other replicas forward to this one. It runs here, waits here, or has moved; it is never forwarded on
+//! (rule 6). It was counted, limited and let in where its client called, so here it passes no wall.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::lease::Leases;
+use super::{Answered, Cannot, Forward, Forwarded, here_alive, message_of, place_of};
+use crate::cache::store::Mode;
+use crate::ownership::Origin;
+use crate::ownership::shard::Standing;
+use crate::rpc::failure::Failure;
+use crate::server::call::mode;
+use crate::server::handoff::{Handoff, Verdict};
+use crate::server::method::Method;
+use crate::server::peer::CarryOut;
+use crate::server::wall::Wall;
+
+/// Carries out what peers forward.
+#[derive(Clone, Debug)]
+pub struct Owner(Arc<Wall>);
+
+impl Owner {
+    #[must_use]
+    pub fn new(wall: &Arc<Wall>) -> Self {
+        Self(Arc::clone(wall))
+    }
+
+    /// Tries it; none: it has to wait, for the reason given.
+    fn attempt(&self, forward: &Forward, mode: Mode) -> Result<Forwarded, Cannot> {
+        match here_alive(&self.0, forward, mode) {
+            Ok(frame) => Ok(Forwarded::Answer(Ok(message_of(Answered::Frame(frame))))),
+            Err(Cannot::Fail(failure)) => Ok(Forwarded::Answer(Err(failure))),
+            Err(Cannot::Elsewhere(Standing::Other(_) | Standing::Nobody)) if has_no_key(forward.method) => {
+                Ok(Forwarded::Moved)
+            }
+            Err(cannot) => Err(cannot),
+        }
+    }
+
+    async fn wait(&self, forward: &Forward, mut cannot: Cannot) -> Forwarded {
+        let Some(cluster) = &self.0.cluster else { return Forwarded::Moved };
+        let mut leases = Leases::new(forward);
+        loop {
+            let waited = match cannot {
+                Cannot::Lease { account, keys, bytes } => {
+                    leases.ask(&self.0, cluster, forward, (account, keys, bytes)).await.map(|()| None)
+                }
+                Cannot::Elsewhere(_) => self.settle(&cluster.handoff, forward, leases.mode()).await,
+                Cannot::Fail(failure) => Err(failure),
+            };
+            match waited {
+                Ok(None) => {}
+                Ok(Some(forwarded)) => return forwarded,
+                Err(failure) => return Forwarded::Answer(Err(failure)),
+            }
+            match self.attempt(forward, leases.mode()) {
+                Ok(forwarded) => return forwarded,
+                Err(again) => cannot = again,
+            }
+        }
+    }
+
+    /// Waits until the key is this replica's, and runs the operation; none: ask the shard again.
+    async fn settle(&self, handoff: &Handoff, forward: &Forward, mode: Mode) -> Result<Option<Forwarded>, Failure> {
+        let mut ticket = handoff.submit(place_of(forward)?, Origin::Peer)?;
+        Ok(match ticket.verdict().await {
+            // While the ticket lives, so that the key stays resolved.
+            Verdict::Run => self.attempt(forward, mode).ok(),
+            Verdict::Moved | Verdict::Forward(_) | Verdict::Unknown | Verdict::Fenced => Some(Forwarded::Moved),
+        })
+    }
+}
+
+impl CarryOut for Owner {
+    fn try_now(&self, forward: &Forward, now: Instant) -> Option<Forwarded> {
+        let outcome = if forward.deadline.is_some_and(|deadline| now >= deadline) {
+            Some(Forwarded::Answer(Err(Failure::DeadlineExceeded)))
+        } else {
+            self.attempt(forward, mode(forward.dry_run)).ok()
+        };
+        if let Some(forwarded) = &outcome {
+            self.0.metrics.carry_out(forward.method, forwarded);
+        }
+        outcome
+    }
+
+    fn carry_out(&self, forward: Forward) -> Pin<Box<dyn Future<Output = Forwarded> + Send>> {
+        let owner = self.clone();
+        Box::pin(async move {
+            let run = async {
+                match owner.attempt(&forward, mode(forward.dry_run)) {
+                    Ok(forwarded) => forwarded,
+                    Err(cannot) => owner.wait(&forward, cannot).await,
+                }
+            };
+            let forwarded = match forward.deadline {
+                Some(deadline) => {
+                    let late = Forwarded::Answer(Err(Failure::DeadlineExceeded));
+                    timeout_at(deadline, run).await.unwrap_or(late)
+                }
+                None => run.await,
+            };
+            owner.0.metrics.carry_out(forward.method, &forwarded);
+            forwarded
+        })
+    }
+}
+
+/// Whether it is a step of a walk, which waits at the replica that asks.
+fn has_no_key(method: Method) -> bool {
+    matches!(method, Method::PeerDumpPage | Method::PeerClearPage | Method::PeerUsage)
+}
