@@ -7,11 +7,11 @@
 //! What it does not do: execute operations (the store does, under a shard's lock, after asking the shard's own view:
 //! [`shard::ShardView::standing`]), write messages, keep deadlines.
 //!
-//! The caller's part of the contract: it carries the outputs out in their order and before the next input, then calls
-//! [`Replica::carried_out`]; it hands every message of a peer to [`Replica::request`], [`Replica::answer`] or, for forwards,
-//! [`Replica::accept`]; and it calls [`Replica::tick`] every 100 ms or so.
+//! The caller's part of the contract: it carries the outputs out in their order; it says of every request that it submitted
+//! when it [`finished`](Replica::finished); it hands every message of a peer to [`Replica::request`], [`Replica::answer`] or,
+//! for forwards, [`Replica::accept`]; and it calls [`Replica::tick`] every 100 ms or so.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 mod arcs;
@@ -23,10 +23,12 @@ mod gain;
 pub mod member;
 pub mod message;
 pub mod mistake;
+mod pull;
 mod quota;
 mod requests;
 pub mod shard;
 pub mod snapshot;
+mod told;
 pub mod view;
 
 pub use arcs::{Arcs, Phase};
@@ -44,8 +46,8 @@ use message::{Answer, CallId, Refusal, Request, Stamp};
 use mistake::{Mistake, Mistakes};
 use quota::Quotas;
 use requests::Requests;
-use shard::Place;
 use snapshot::Snapshot;
+use told::Told;
 use view::View;
 
 /// Microseconds by which another's clock may be ahead of mine (rule 19).
@@ -101,10 +103,9 @@ pub struct Replica<S: Copies> {
     life: Life,
     was_endpoint: bool,
     may_pull: bool,
-    /// Who does not have my view: the next message brings it.
-    behind: BTreeSet<Uid>,
-    /// Keys that were resolved since the outputs were carried out.
-    misses: Vec<Place<S::Key>>,
+    told: Told,
+    /// What changes my view now, nobody but me can have told the others.
+    is_my_news: bool,
     outputs: Vec<Output<S::Key>>,
 }
 
@@ -165,11 +166,11 @@ impl<S: Copies> Replica<S> {
             life: Life::Fresh,
             was_endpoint: false,
             may_pull: true,
-            behind: BTreeSet::new(),
-            misses: Vec::new(),
+            told: Told::default(),
+            is_my_news: false,
             outputs: Vec::new(),
         };
-        replica.learn(list, now);
+        replica.say(list, now);
         replica.kick(now);
         replica
     }
@@ -198,9 +199,9 @@ impl<S: Copies> Replica<S> {
 
     /// What an answer to a message with this stamp carries: my view, if the sender's is another.
     #[must_use]
-    pub fn answer_stamp(&self, to: &Stamp) -> Stamp {
+    pub fn answer_stamp(&mut self, to: &Stamp) -> Stamp {
         let mut stamp = self.stamp(&to.from);
-        stamp.view = (to.digest != stamp.digest).then(|| Arc::clone(self.snapshot.view()));
+        stamp.view = (to.digest != stamp.digest).then(|| self.told.lacks(&to.from, &self.snapshot));
         stamp
     }
 
@@ -220,12 +221,14 @@ impl<S: Copies> Replica<S> {
         }
         self.clock.observe_us(stamp.clock_us);
         self.detector.heard(&stamp.from);
-        if stamp.digest == self.snapshot.digest() {
-            self.behind.remove(&stamp.from.uid);
-        } else if let Some(view) = &stamp.view {
+        if self.told.heard(&stamp.from, stamp.digest, &self.snapshot) {
+            self.told.is_behind(&stamp.from, &self.snapshot);
+        } else if let Some(view) = stamp.view.as_ref().filter(|_| stamp.digest != self.snapshot.digest()) {
             self.learn(view, now);
-            if stamp.digest != self.snapshot.digest() {
-                self.behind.insert(stamp.from.uid.clone());
+            if stamp.digest == self.snapshot.digest() {
+                self.told.heard(&stamp.from, stamp.digest, &self.snapshot);
+            } else {
+                self.told.is_behind(&stamp.from, &self.snapshot);
             }
             self.kick(now);
         }
@@ -236,8 +239,20 @@ impl<S: Copies> Replica<S> {
     #[must_use]
     pub fn stamp(&self, to: &MemberId) -> Stamp {
         let clock_us = if self.mistakes.make(Mistake::ClockNotCarried) { 0 } else { self.clock.latest_us() };
-        let view = self.behind.contains(&to.uid).then(|| Arc::clone(self.snapshot.view()));
+        let view = self.view_for(&to.uid);
         Stamp { from: self.me.clone(), to: to.clone(), digest: self.snapshot.digest(), view, clock_us }
+    }
+
+    /// Who does not have my view, and what the next message is to bring: a view, or what is missing of it.
+    #[must_use]
+    pub fn behind(&self) -> &BTreeMap<Uid, Arc<View>> {
+        self.told.behind()
+    }
+
+    /// What of my view the next message to this member is to bring; none, if it has my view as far as is known.
+    #[must_use]
+    pub fn view_for(&self, uid: &Uid) -> Option<Arc<View>> {
+        self.told.brings(uid)
     }
 
     /// Time passed.
@@ -255,9 +270,8 @@ impl<S: Copies> Replica<S> {
         }
         // Who has left is not told of those who leave after it, so it would take them for lost.
         let gone = if self.exit.has_left() { Vec::new() } else { self.detector.gone(&self.snapshot) };
-        for id in gone {
-            let view = self.snapshot.view().with_gone(&id);
-            self.learn(&view, now);
+        if !gone.is_empty() {
+            self.say(&View::of_gone(&gone), now);
         }
         self.time_out(now);
         self.wake_paused(now);
@@ -291,25 +305,37 @@ impl<S: Copies> Replica<S> {
         if self.is_over() {
             return;
         }
-        let mut merged = self.snapshot.view().merge(heard);
+        let mine = self.snapshot.view();
+        let mut merged = if mine.includes(heard) { None } else { Some(mine.merge(heard)) };
         #[cfg(feature = "simulation")]
         if self.mistakes.make(Mistake::OlderViewWins) {
-            merged = self.snapshot.view().merge_with_source_of(heard);
+            merged = Some(mine.merge_with_source_of(heard));
         }
         // A merge may have lacked what only I know of myself.
-        merged = merged.with_boot(&self.me);
-        if let Some(fenced) = &self.fenced {
-            merged = merged.with_gone(fenced);
+        for own in self.own_marks() {
+            let merged_so_far = merged.as_ref().unwrap_or(mine);
+            if !merged_so_far.includes(&own) {
+                merged = Some(merged_so_far.merge(&own));
+            }
         }
-        if self.exit.is_leaving() {
-            merged = merged.with_leaving(&self.me);
-        }
-        if self.exit.has_left() {
-            merged = merged.with_left(&self.me);
-        }
-        if merged != **self.snapshot.view() {
+        if let Some(merged) = merged.filter(|merged| *merged != **mine) {
             self.change(Snapshot::new(merged), now);
         }
+    }
+
+    /// As [`Self::learn`], of what nobody but me can have told the others: the first messages bring it.
+    fn say(&mut self, news: &View, now: Now) {
+        self.is_my_news = true;
+        self.learn(news, now);
+        self.is_my_news = false;
+    }
+
+    fn own_marks(&self) -> Vec<View> {
+        let mut marks = vec![View::of_boot(&self.me)];
+        marks.extend(self.fenced.as_ref().map(|fenced| View::of_gone(std::slice::from_ref(fenced))));
+        marks.extend(self.exit.is_leaving().then(|| View::of_leaving(&self.me)));
+        marks.extend(self.exit.has_left().then(|| View::of_left(&self.me)));
+        marks
     }
 
     /// Rule 3: one step. What is lost freezes, what is gained is claimed, and what was under way is void.
@@ -331,11 +357,14 @@ impl<S: Copies> Replica<S> {
             self.calls.void();
         }
         self.void_leases();
-        self.behind.clear();
-        let others = new.present().map(|member| &member.id).filter(|id| id.uid != self.me.uid);
+        self.told.changed(&old, &new);
+        let others = || new.present().map(|member| &member.id).filter(|id| id.uid != self.me.uid);
+        if self.is_my_news {
+            others().for_each(|id| self.told.is_behind(id, &new));
+        }
         let asked =
             |id: &&MemberId| !self.mistakes.make(Mistake::AskOnlyPreviousOwner) || old.loses_to(&new, id, &self.me);
-        let waiting = others.filter(asked).cloned().collect();
+        let waiting = others().filter(asked).cloned().collect();
         self.reopen(waiting);
         self.review(&lost);
         self.kick(now);
@@ -392,6 +421,12 @@ impl<S: Copies> Replica<S> {
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.life == Life::Over
+    }
+
+    /// Is this member present and, as far as this replica can tell, there?
+    #[must_use]
+    pub fn answers(&self, uid: &Uid) -> bool {
+        self.snapshot.present_as(uid).is_some_and(|member| self.detector.answers(&member.id))
     }
 
     /// No hand-off is under way here.

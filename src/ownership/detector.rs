@@ -1,23 +1,26 @@
 //! When a member is to be declared gone (PROTOCOL §8). With care: a live member that is declared gone loses its share.
 //!
-//! A member is *silent* when every ping of the last three seconds had a second to be answered and none was, and nothing
-//! else came from it. So a cut of less than three seconds makes nobody silent, and neither does a pause of this replica,
-//! whose own absence is not counted as the others' silence.
+//! A member is *silent* when nothing came from it for as long as a cut of three seconds may last, counted from the first
+//! ping that was not answered, and for the time of one more ping and its answer. So a cut of less than three seconds makes
+//! nobody silent, and neither does a pause of this replica, whose own absence is not counted as the others' silence. No
+//! detector is faster by more than that one ping and answer: until three seconds are over, a cut is as likely as an end.
 
 use std::collections::BTreeMap;
 
 use super::member::{MemberId, Uid};
 use super::message::Unreachable;
 use super::snapshot::Snapshot;
+use super::view::Digest;
 
-/// Milliseconds between two pings to a member.
-pub const PING_EVERY_MS: u64 = 500;
+/// Milliseconds between two pings to a member that answers. One that does not is pinged with every tick, so that it is
+/// heard as soon as it can be.
+pub const PING_EVERY_MS: u64 = 200;
 
-/// Milliseconds of pings without an answer after which a member is silent.
+/// Milliseconds of pings without an answer that a cut or a pause may cause, and nobody may take for an end.
 const SILENT_MS: u64 = 3000;
 
-/// Milliseconds that the last of these pings is given.
-const ANSWER_MS: u64 = 1000;
+/// Milliseconds that are left after these for the next ping and its answer.
+const ANSWER_MS: u64 = 300;
 
 /// Milliseconds between two ticks from which on this replica itself was absent.
 const ABSENT_MS: u64 = 500;
@@ -28,10 +31,13 @@ const REPORT_MS: u64 = 2000;
 /// Milliseconds of its own absence after which a replica must not go on (rule 16): less than it takes to be declared gone.
 pub const FENCE_PAUSE_MS: u64 = 2000;
 
-/// What is known of who can be reached. One entry per present member; a report per pair at most.
+/// What is known of who can be reached. One entry and one report per present member.
 #[derive(Debug, Default)]
 pub struct Detector {
     peers: BTreeMap<MemberId, Peer>,
+    /// Whom others cannot reach, and when they said so.
+    reports: BTreeMap<Uid, (u64, Vec<Unreachable>)>,
+    followed: Option<Digest>,
     now_ms: u64,
     next_ping_ms: u64,
 }
@@ -41,8 +47,8 @@ struct Peer {
     /// When the first ping left that nothing was heard after.
     unanswered_since_ms: Option<u64>,
     refused: bool,
-    /// Who else cannot reach it: whether refused, and when it was said.
-    reports: BTreeMap<Uid, (bool, u64)>,
+    /// That it cannot be reached was noticed, and all were asked whether they can.
+    noticed: bool,
 }
 
 impl Detector {
@@ -57,22 +63,43 @@ impl Detector {
             away.for_each(|since| *since += absent);
             self.next_ping_ms = now_ms;
         }
+        if self.notices() {
+            self.next_ping_ms = now_ms;
+        }
+        (self.to_ping(me, snapshot), absent >= FENCE_PAUSE_MS && !first)
+    }
+
+    /// Is there a member that can no longer be reached? Then all are asked at once: whoever notices second, of the members
+    /// that it takes, learns it from the first.
+    fn notices(&mut self) -> bool {
+        let now_ms = self.now_ms;
+        let unnoticed = |peer: &&mut Peer| !peer.noticed && (peer.refused || peer.is_silent(now_ms));
+        let mut notices = false;
+        for peer in self.peers.values_mut().filter(unnoticed) {
+            peer.noticed = true;
+            notices = true;
+        }
+        notices
+    }
+
+    fn to_ping(&mut self, me: &MemberId, snapshot: &Snapshot) -> Vec<MemberId> {
+        let now_ms = self.now_ms;
+        let is_late = |peer: &Peer| peer.unanswered_since_ms.is_some_and(|since| since + PING_EVERY_MS <= now_ms);
         if now_ms < self.next_ping_ms {
-            return (Vec::new(), absent >= FENCE_PAUSE_MS && !first);
+            return self.peers.iter().filter(|(_, peer)| is_late(peer)).map(|(id, _)| id.clone()).collect();
         }
         self.next_ping_ms = now_ms + PING_EVERY_MS;
         for peer in self.peers.values_mut() {
             peer.unanswered_since_ms.get_or_insert(now_ms);
         }
         let lost = snapshot.lost_endpoints().filter(|id| id.uid != me.uid);
-        (self.peers.keys().cloned().chain(lost).collect(), absent >= FENCE_PAUSE_MS && !first)
+        self.peers.keys().cloned().chain(lost).collect()
     }
 
     /// Something came from this member.
     pub fn heard(&mut self, id: &MemberId) {
         if let Some(peer) = self.peers.get_mut(id) {
-            peer.unanswered_since_ms = None;
-            peer.refused = false;
+            *peer = Peer::default();
         }
     }
 
@@ -85,19 +112,24 @@ impl Detector {
 
     /// Another member said whom it cannot reach.
     pub fn reported(&mut self, by: &MemberId, unreachable: &[Unreachable]) {
-        for (id, peer) in &mut self.peers {
-            match unreachable.iter().find(|report| report.id == *id) {
-                Some(report) => _ = peer.reports.insert(by.uid.clone(), (report.refused, self.now_ms)),
-                None => _ = peer.reports.remove(&by.uid),
-            }
+        if unreachable.is_empty() {
+            self.reports.remove(&by.uid);
+        } else if self.peers.contains_key(by) {
+            self.reports.insert(by.uid.clone(), (self.now_ms, unreachable.to_vec()));
         }
+    }
+
+    /// Did this member answer lately, or was not asked for long?
+    #[must_use]
+    pub fn answers(&self, id: &MemberId) -> bool {
+        self.peers.get(id).is_some_and(|peer| !peer.refused && !peer.is_silent(self.now_ms))
     }
 
     /// Whom this replica cannot reach.
     #[must_use]
     pub fn unreachable(&self, snapshot: &Snapshot) -> Vec<Unreachable> {
         let present = self.peers.iter().filter(|(id, _)| snapshot.is_present(id));
-        let unreachable = present.filter(|(_, peer)| peer.refused || self.is_silent(peer));
+        let unreachable = present.filter(|(_, peer)| peer.refused || peer.is_silent(self.now_ms));
         unreachable.map(|(id, peer)| Unreachable { id: id.clone(), refused: peer.refused }).collect()
     }
 
@@ -106,41 +138,41 @@ impl Detector {
     /// Only those that this replica itself cannot reach.
     #[must_use]
     pub fn gone(&self, snapshot: &Snapshot) -> Vec<MemberId> {
-        let members = snapshot.present().count();
-        let is_gone = |id: &MemberId, peer: &Peer| {
-            let silent = self.is_silent(peer);
-            if !silent && !peer.refused {
-                return false;
-            }
-            let reports = peer.reports.values().filter(|(_, at)| at + REPORT_MS >= self.now_ms);
-            let (mut refused, mut unreachable) = (usize::from(peer.refused), 1);
-            for (was_refused, _) in reports {
-                refused += usize::from(*was_refused);
-                unreachable += 1;
-            }
-            let serves = snapshot.present_as(&id.uid).is_some_and(|member| member.endpoint.serves);
-            if !silent && id.boot == 0 && !serves {
-                // Nothing has ever listened there: it starts, and holds nothing.
-                return false;
-            }
-            refused >= 2 || (refused == 1 && members <= 2) || (silent && (unreachable * 2 > members || !serves))
-        };
-        self.peers.iter().filter(|(id, peer)| is_gone(id, peer)).map(|(id, _)| id.clone()).collect()
+        let unreachable = self.peers.iter().filter(|(_, peer)| peer.refused || peer.is_silent(self.now_ms));
+        unreachable.filter(|(id, peer)| self.is_gone(id, peer, snapshot)).map(|(id, _)| id.clone()).collect()
     }
 
-    fn is_silent(&self, peer: &Peer) -> bool {
-        peer.unanswered_since_ms.is_some_and(|since| since + SILENT_MS + ANSWER_MS <= self.now_ms)
+    fn is_gone(&self, id: &MemberId, peer: &Peer, snapshot: &Snapshot) -> bool {
+        let (members, silent) = (snapshot.present().count(), peer.is_silent(self.now_ms));
+        let fresh = self.reports.values().filter(|(at, _)| at + REPORT_MS >= self.now_ms);
+        let (mut refused, mut unreachable) = (usize::from(peer.refused), 1);
+        for report in fresh.filter_map(|(_, reports)| reports.iter().find(|report| report.id == *id)) {
+            refused += usize::from(report.refused);
+            unreachable += 1;
+        }
+        let serves = snapshot.present_as(&id.uid).is_some_and(|member| member.endpoint.serves);
+        if !silent && id.boot == 0 && !serves {
+            // Nothing has ever listened there: it starts, and holds nothing.
+            return false;
+        }
+        refused >= 2 || (refused == 1 && members <= 2) || (silent && (unreachable * 2 > members || !serves))
     }
 
     /// One entry per present member but me: a process that was not known before starts with a clean sheet.
     fn follow(&mut self, me: &MemberId, snapshot: &Snapshot) {
-        let present: Vec<&MemberId> = snapshot.present().map(|member| &member.id).filter(|id| *id != me).collect();
-        self.peers.retain(|id, _| present.contains(&id));
-        for id in present {
-            if !self.peers.contains_key(id) {
-                self.peers.insert(id.clone(), Peer::default());
-            }
+        if self.followed.replace(snapshot.digest()) == Some(snapshot.digest()) {
+            return;
         }
+        let mut before = std::mem::take(&mut self.peers);
+        let present = snapshot.present().map(|member| &member.id).filter(|id| *id != me);
+        self.peers = present.map(|id| (id.clone(), before.remove(id).unwrap_or_default())).collect();
+        self.reports.retain(|uid, _| snapshot.present_as(uid).is_some());
+    }
+}
+
+impl Peer {
+    fn is_silent(&self, now_ms: u64) -> bool {
+        self.unanswered_since_ms.is_some_and(|since| since + SILENT_MS + ANSWER_MS <= now_ms)
     }
 }
 
@@ -177,14 +209,14 @@ mod tests {
     fn silence_counts_when_more_than_half_report_it() {
         let snapshot = snapshot(3, true);
         let mut detector = Detector::default();
-        run(&mut detector, &snapshot, 1000, 4900);
+        run(&mut detector, &snapshot, 1000, 4200);
         detector.heard(&id(2));
         assert_eq!(detector.unreachable(&snapshot), []);
-        run(&mut detector, &snapshot, 4900, 5200);
+        run(&mut detector, &snapshot, 4200, 4500);
         assert_eq!(detector.gone(&snapshot), [], "one of three");
         detector.reported(&id(2), &[Unreachable { id: id(1), refused: false }]);
         assert_eq!(detector.gone(&snapshot), [id(1)]);
-        run(&mut detector, &snapshot, 5200, 8000);
+        run(&mut detector, &snapshot, 4500, 7000);
         detector.heard(&id(2));
         assert_eq!(detector.gone(&snapshot), [], "a report ages");
     }

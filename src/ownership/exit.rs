@@ -2,6 +2,7 @@
 
 use super::copies::Copies;
 use super::mistake::Mistake;
+use super::view::View;
 use super::{Life, Output, Replica};
 use crate::cache::version::Now;
 
@@ -27,8 +28,7 @@ impl<S: Copies> Replica<S> {
     pub fn leave(&mut self, now: Now) {
         if self.exit.since_ms.is_none() && !self.is_over() {
             self.exit.since_ms = Some(now.monotonic_ms);
-            let view = self.snapshot.view().as_ref().clone();
-            self.learn(&view, now);
+            self.say(&View::of_leaving(&self.me), now);
             self.kick(now);
         }
     }
@@ -51,8 +51,7 @@ impl<S: Copies> Replica<S> {
             // lost, and older copies elsewhere must not come to light (rule 15): so I do not say that I left in good order.
             if empty && !self.mistakes.make(Mistake::ExitUnannounced) {
                 self.exit.left = true;
-                let view = self.snapshot.view().as_ref().clone();
-                self.learn(&view, now);
+                self.say(&View::of_left(&self.me), now);
                 return;
             }
         }

@@ -1,9 +1,9 @@
 //! Operations that cannot run at once (rule 6): they wait for a key to become this replica's, or are forwarded, once.
 //!
 //! Deadlines and answers are the adapter's: it says when a request ended. How many may wait is bounded by how many calls it
-//! takes at all.
+//! takes at all. Nothing here looks at all of them but a view change: thousands may wait while keys are resolved one by one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::copies::Copies;
 use super::member::MemberId;
@@ -27,10 +27,17 @@ pub enum Origin {
     Peer,
 }
 
-/// The requests that wait here or were forwarded from here.
+/// The requests that wait or run here, or were forwarded from here.
 #[derive(Debug)]
 pub(super) struct Requests<K> {
     pending: BTreeMap<RequestId, Pending<K>>,
+    /// Of these, who waits for a key.
+    waiting: BTreeMap<Place<K>, BTreeSet<RequestId>>,
+    /// Who was told to run, by key: until they have, what was resolved for them is kept.
+    running: BTreeMap<Place<K>, BTreeSet<RequestId>>,
+    /// Who was turned away under a view that is still mine, and until when it pauses.
+    paused: BTreeSet<(u64, RequestId)>,
+    forwarded: BTreeMap<MemberId, BTreeSet<RequestId>>,
 }
 
 #[derive(Debug)]
@@ -43,6 +50,8 @@ struct Pending<K> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     Waiting,
+    /// Told to run: the adapter asks the shard again.
+    Running,
     Forwarded {
         to: MemberId,
         under: Digest,
@@ -55,96 +64,160 @@ enum State {
 
 impl<K> Default for Requests<K> {
     fn default() -> Self {
-        Self { pending: BTreeMap::new() }
+        Self {
+            pending: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            running: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            forwarded: BTreeMap::new(),
+        }
     }
 }
 
-impl<K> Requests<K> {
+impl<K: Clone + Ord> Requests<K> {
     pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
     pub(super) fn clear(&mut self) {
-        self.pending.clear();
+        *self = Self::default();
+    }
+
+    /// Is somebody about to run on this key?
+    pub(super) fn runs(&self, place: &Place<K>) -> bool {
+        self.running.contains_key(place)
+    }
+
+    fn insert(&mut self, id: RequestId, place: Place<K>, origin: Origin) {
+        self.remove(id);
+        self.waiting.entry(place.clone()).or_default().insert(id);
+        self.pending.insert(id, Pending { place, origin, state: State::Waiting });
+    }
+
+    fn remove(&mut self, id: RequestId) -> Option<Pending<K>> {
+        self.turn(id, State::Waiting);
+        let pending = self.pending.remove(&id)?;
+        take(&mut self.waiting, &pending.place, id);
+        Some(pending)
+    }
+
+    /// Moves a request from one state, and its index, to another.
+    fn turn(&mut self, id: RequestId, to: State) {
+        let Some(pending) = self.pending.get_mut(&id) else { return };
+        match &pending.state {
+            State::Waiting => take(&mut self.waiting, &pending.place, id),
+            State::Running => take(&mut self.running, &pending.place, id),
+            State::Forwarded { to, .. } => take(&mut self.forwarded, to, id),
+            State::Paused { until_ms } => _ = self.paused.remove(&(*until_ms, id)),
+        }
+        match &to {
+            State::Waiting => _ = self.waiting.entry(pending.place.clone()).or_default().insert(id),
+            State::Running => _ = self.running.entry(pending.place.clone()).or_default().insert(id),
+            State::Forwarded { to, .. } => _ = self.forwarded.entry(to.clone()).or_default().insert(id),
+            State::Paused { until_ms } => _ = self.paused.insert((*until_ms, id)),
+        }
+        pending.state = to;
+    }
+}
+
+/// Takes one out of an index, and the key with the last.
+fn take<K: Ord>(index: &mut BTreeMap<K, BTreeSet<RequestId>>, key: &K, id: RequestId) {
+    if let Some(ids) = index.get_mut(key) {
+        ids.remove(&id);
+        if ids.is_empty() {
+            index.remove(key);
+        }
     }
 }
 
 impl<S: Copies> Replica<S> {
-    /// A request that its shard would not run: decides what becomes of it, now or later, by outputs.
+    /// A request that its shard would not run: decides what becomes of it, now or later, by outputs. Also one that was told
+    /// to run and found that its shard would not after all, under the same id.
     pub fn submit(&mut self, id: RequestId, place: Place<S::Key>, origin: Origin, now: Now) {
-        self.requests.pending.insert(id, Pending { place, origin, state: State::Waiting });
+        if self.is_over() {
+            return;
+        }
+        self.requests.insert(id, place, origin);
         self.decide(id);
         self.kick(now);
     }
 
-    /// The request ended, in whatever way: answered, or its deadline passed.
+    /// The request ended, in whatever way: it ran, was answered, or its deadline passed. To be said of every request.
     pub fn finished(&mut self, id: RequestId, now: Now) {
-        self.requests.pending.remove(&id);
-        self.kick(now);
+        if let Some(pending) = self.requests.remove(id) {
+            self.forget_miss(&pending.place);
+            self.kick(now);
+        }
     }
 
     /// A forward came back as `Moved` or refused: surely not applied. The answer's stamp was accepted before.
     pub fn turned_away(&mut self, id: RequestId, now: Now) {
         let digest = self.snapshot.digest();
-        let Some(pending) = self.requests.pending.get_mut(&id) else { return };
-        let State::Forwarded { to, under } = &pending.state else { return };
-        if *under == digest {
+        let Some(pending) = self.requests.pending.get(&id) else { return };
+        let State::Forwarded { to, under } = pending.state.clone() else { return };
+        if under == digest {
             // It may not have my view: the next message brings it.
-            self.behind.insert(to.uid.clone());
-            pending.state = State::Paused { until_ms: now.monotonic_ms + RETRY_PAUSE_MS };
+            self.told.is_behind(&to, &self.snapshot);
+            self.requests.turn(id, State::Paused { until_ms: now.monotonic_ms + RETRY_PAUSE_MS });
         } else {
-            pending.state = State::Waiting;
+            self.requests.turn(id, State::Waiting);
             self.decide(id);
         }
         self.kick(now);
     }
 
+    /// Requests that wait, run or were forwarded.
+    #[must_use]
+    pub fn requests(&self) -> usize {
+        self.requests.len()
+    }
+
     /// Rule 3: whatever waits is looked at again. Forwards to a lost member end as unknown (rule 15).
     pub(super) fn review(&mut self, lost: &[MemberId]) {
-        let ids: Vec<RequestId> = self.requests.pending.keys().copied().collect();
-        for id in ids {
-            let Some(pending) = self.requests.pending.get_mut(&id) else { continue };
-            match &pending.state {
-                State::Forwarded { to, .. } if lost.contains(to) => {
-                    self.requests.pending.remove(&id);
-                    self.outputs.push(Output::Unknown(id));
-                }
-                State::Forwarded { .. } => {}
-                State::Waiting | State::Paused { .. } => {
-                    pending.state = State::Waiting;
-                    self.decide(id);
-                }
+        for member in lost {
+            for id in self.requests.forwarded.remove(member).unwrap_or_default() {
+                self.requests.pending.remove(&id);
+                self.outputs.push(Output::Unknown(id));
             }
+        }
+        self.wake_paused_until(u64::MAX);
+        for id in self.requests.waiting.values().flatten().copied().collect::<Vec<_>>() {
+            self.decide(id);
         }
     }
 
     /// Pauses that are over.
     pub(super) fn wake_paused(&mut self, now: Now) {
-        let over = |pending: &Pending<S::Key>| matches!(pending.state, State::Paused { until_ms } if until_ms <= now.monotonic_ms);
-        let ids: Vec<RequestId> = self.requests.pending.iter().filter(|(_, p)| over(p)).map(|(id, _)| *id).collect();
-        for id in ids {
-            if let Some(pending) = self.requests.pending.get_mut(&id) {
-                pending.state = State::Waiting;
-            }
+        self.wake_paused_until(now.monotonic_ms);
+    }
+
+    fn wake_paused_until(&mut self, until_ms: u64) {
+        let over: Vec<RequestId> =
+            self.requests.paused.iter().take_while(|(until, _)| *until <= until_ms).map(|(_, id)| *id).collect();
+        for id in over {
+            self.requests.turn(id, State::Waiting);
             self.decide(id);
         }
     }
 
     /// Runs what waits for a key that was just resolved.
     pub(super) fn wake(&mut self, place: &Place<S::Key>) {
-        let waits = |pending: &Pending<S::Key>| pending.state == State::Waiting && pending.place == *place;
-        let ids: Vec<RequestId> = self.requests.pending.iter().filter(|(_, p)| waits(p)).map(|(id, _)| *id).collect();
+        let ids: Vec<RequestId> = self.requests.waiting.get(place).into_iter().flatten().copied().collect();
         for id in ids {
             self.decide(id);
         }
     }
 
     fn decide(&mut self, id: RequestId) {
-        let Some(pending) = self.requests.pending.get_mut(&id) else { return };
+        let Some(pending) = self.requests.pending.get(&id) else { return };
         let onward = self.mistakes.make(Mistake::ForwardForEver);
         match (self.store.standing(&pending.place), pending.origin) {
             (Standing::Authority, _) => {
-                self.requests.pending.remove(&id);
+                self.requests.turn(id, State::Running);
                 self.outputs.push(Output::Run(id));
             }
             (Standing::Unresolved, _) => {
@@ -152,11 +225,11 @@ impl<S: Copies> Replica<S> {
                 self.touch(&place);
             }
             (Standing::Other(_) | Standing::Nobody, Origin::Peer) if !onward => {
-                self.requests.pending.remove(&id);
+                self.requests.remove(id);
                 self.outputs.push(Output::Moved(id));
             }
             (Standing::Other(to), _) => {
-                pending.state = State::Forwarded { to: to.clone(), under: self.snapshot.digest() };
+                self.requests.turn(id, State::Forwarded { to: to.clone(), under: self.snapshot.digest() });
                 self.outputs.push(Output::Forward { id, to });
             }
             (Standing::Gaining | Standing::Nobody, _) => {}

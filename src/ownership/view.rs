@@ -114,6 +114,45 @@ impl View {
         merged
     }
 
+    /// Would merging `other` leave this view as it is? Says so for certain, and costs no copy; may say no where it would.
+    #[must_use]
+    pub fn includes(&self, other: &Self) -> bool {
+        let has_slice = |(name, theirs): (&Arc<str>, &Slice)| {
+            self.slices.get(name).map_or(theirs.version <= self.floor, |mine| std::ptr::eq(mine.newer(theirs), mine))
+        };
+        let has_marks = |mine: &Marks, theirs: &Marks| {
+            theirs.iter().all(|(uid, boot)| mine.get(uid).is_some_and(|known| known >= boot))
+        };
+        let keeps = |(name, mine): (&Arc<str>, &Slice)| mine.version > other.floor || other.slices.contains_key(name);
+        other.floor <= self.floor
+            && other.slices.iter().all(has_slice)
+            && (other.floor == 0 || self.slices.iter().all(keeps))
+            && has_marks(&self.boots, &other.boots)
+            && has_marks(&self.leaving, &other.leaving)
+            && has_marks(&self.left, &other.left)
+            && has_marks(&self.gone, &other.gone)
+    }
+
+    /// The part of this view that whoever had `past`, a view from which this one grew, may lack: merged into any view that
+    /// grew from `past`, it does what the whole does. None: only the whole will do.
+    #[must_use]
+    pub fn since(&self, past: &Self) -> Option<Self> {
+        let new_marks = |mine: &Marks, theirs: &Marks| {
+            let is_new = |(uid, boot): &(&Uid, &Boot)| theirs.get(*uid) != Some(*boot);
+            mine.iter().filter(is_new).map(|(uid, boot)| (uid.clone(), *boot)).collect()
+        };
+        let slices = self.slices.iter().filter(|(name, slice)| past.slices.get(*name) != Some(*slice));
+        // Under a greater floor a slice that is not named does not exist.
+        (self.floor == past.floor).then(|| Self {
+            floor: 0,
+            slices: slices.map(|(name, slice)| (Arc::clone(name), slice.clone())).collect(),
+            boots: new_marks(&self.boots, &past.boots),
+            leaving: new_marks(&self.leaving, &past.leaving),
+            left: new_marks(&self.left, &past.left),
+            gone: new_marks(&self.gone, &past.gone),
+        })
+    }
+
     /// A deliberate mistake: the source is believed as heard of last.
     #[cfg(feature = "simulation")]
     pub(super) fn merge_with_source_of(&self, heard: &Self) -> Self {
@@ -124,28 +163,52 @@ impl View {
         merged
     }
 
+    /// Only that a process of a pod was heard from. This and the next three are parts of views, to be merged.
+    #[must_use]
+    pub fn of_boot(id: &MemberId) -> Self {
+        Self { boots: mark(id), ..Self::default() }
+    }
+
+    /// Only that a member announces that it leaves.
+    #[must_use]
+    pub fn of_leaving(id: &MemberId) -> Self {
+        Self { leaving: mark(id), ..Self::default() }
+    }
+
+    /// Only that a member ended in good order.
+    #[must_use]
+    pub fn of_left(id: &MemberId) -> Self {
+        Self { left: mark(id), ..Self::default() }
+    }
+
+    /// Only that members are lost.
+    #[must_use]
+    pub fn of_gone(ids: &[MemberId]) -> Self {
+        Self { gone: ids.iter().map(|id| (id.uid.clone(), id.boot)).collect(), ..Self::default() }
+    }
+
     /// This view, and that a process of a pod was heard from.
     #[must_use]
     pub fn with_boot(&self, id: &MemberId) -> Self {
-        self.merge(&Self { boots: mark(id), ..self.clone() })
+        self.merge(&Self::of_boot(id))
     }
 
     /// This view, and that a member announces that it leaves.
     #[must_use]
     pub fn with_leaving(&self, id: &MemberId) -> Self {
-        self.merge(&Self { leaving: mark(id), ..self.clone() })
+        self.merge(&Self::of_leaving(id))
     }
 
     /// This view, and that a member ended in good order.
     #[must_use]
     pub fn with_left(&self, id: &MemberId) -> Self {
-        self.merge(&Self { left: mark(id), ..self.clone() })
+        self.merge(&Self::of_left(id))
     }
 
     /// This view, and that a member is lost.
     #[must_use]
     pub fn with_gone(&self, id: &MemberId) -> Self {
-        self.merge(&Self { gone: mark(id), ..self.clone() })
+        self.merge(&Self::of_gone(std::slice::from_ref(id)))
     }
 
     /// All endpoints, in any condition, each uid once: as the slice with the greatest version has it.

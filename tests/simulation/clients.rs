@@ -37,6 +37,7 @@ impl World {
         let (op, clock) = (running.op.clone(), Arc::clone(&process.clock));
         if let Ok((outcome, version)) = process.replica.store_mut().execute(&op.place, op.id, op.kind, &clock, now) {
             let Some(running) = process.running.remove(&id) else { return };
+            process.replica.finished(id, now);
             self.was_executed(&op, outcome, version);
             self.answer(pod, &running, outcome);
         } else {
@@ -72,7 +73,7 @@ impl World {
         match &running.asker {
             Asker::Client => self.answered(&running.op, outcome),
             Asker::Peer { pod: asker, boot, id, stamp } => {
-                let Some(process) = &self.pods[pod].process else { return };
+                let Some(process) = &mut self.pods[pod].process else { return };
                 let stamp = process.replica.answer_stamp(stamp);
                 self.send(pod, *asker, Some(*boot), Message::Executed { stamp, id: *id, outcome });
             }

@@ -12,6 +12,7 @@ impl World {
         self.figures.messages += 1;
         let cut = self.cuts.get(&(from, to)).is_some_and(|until| *until > self.now);
         if cut || (self.lossy && !self.quiet && self.random.one_in(300)) {
+            self.broke(from, to, boot, &message);
             return;
         }
         let slow = self.slow.get(&(from, to)).is_some_and(|until| *until > self.now);
@@ -23,6 +24,18 @@ impl World {
         };
         let from_boot = self.pods[from].boot;
         self.after(delay, Event::Deliver { from, from_boot, to, boot, message: Box::new(message) });
+    }
+
+    /// A connection that swallows messages breaks sooner or later, and whoever waits for an answer hears of it.
+    fn broke(&mut self, from: usize, to: usize, boot: Option<Boot>, message: &Message) {
+        let (pod, boot, call) = match message {
+            Message::Request { call, .. } => (from, Some(self.pods[from].boot), *call),
+            Message::Answer { call, .. } => (to, boot, *call),
+            _ => return,
+        };
+        let (delay, from_boot) = (self.random.between(50 * MS, 1500 * MS), self.pods[pod].boot);
+        let message = Box::new(Message::Lost { call });
+        self.after(delay, Event::Deliver { from: pod, from_boot, to: pod, boot, message });
     }
 
     pub fn deliver(&mut self, from: usize, from_boot: Boot, to: usize, boot: Option<Boot>, message: Message) {
@@ -45,6 +58,7 @@ impl World {
             },
             Message::Answer { call, stamp, answer } => replica.answer(call, &stamp, answer, now),
             Message::Refused { call } => replica.refused(call, now),
+            Message::Lost { call } => replica.lost(call, now),
             Message::Forward { stamp, id, op, hops } => match replica.accept(&stamp, now) {
                 Ok(()) => self.run(to, op, Asker::Peer { pod: from, boot: from_boot, id, stamp }, hops),
                 Err(_) => self.send(to, from, reply, Message::ForwardRefused { id }),
@@ -71,7 +85,6 @@ impl World {
             let Some(process) = &mut self.pods[pod].process else { return };
             let outputs = process.replica.outputs();
             if outputs.is_empty() {
-                process.replica.carried_out();
                 return;
             }
             for output in outputs {

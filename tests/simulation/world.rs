@@ -49,13 +49,41 @@ pub struct Op {
 
 #[derive(Clone, Debug)]
 pub enum Message {
-    Request { call: CallId, stamp: Stamp, request: Request<u32> },
-    Answer { call: CallId, stamp: Stamp, answer: Answer<u32, Value> },
-    Refused { call: CallId },
-    Forward { stamp: Stamp, id: RequestId, op: Op, hops: u32 },
-    Executed { stamp: Stamp, id: RequestId, outcome: Outcome },
-    Moved { stamp: Stamp, id: RequestId },
-    ForwardRefused { id: RequestId },
+    Request {
+        call: CallId,
+        stamp: Stamp,
+        request: Request<u32>,
+    },
+    Answer {
+        call: CallId,
+        stamp: Stamp,
+        answer: Answer<u32, Value>,
+    },
+    Refused {
+        call: CallId,
+    },
+    /// To whoever waits for an answer, not to a peer: the connection broke.
+    Lost {
+        call: CallId,
+    },
+    Forward {
+        stamp: Stamp,
+        id: RequestId,
+        op: Op,
+        hops: u32,
+    },
+    Executed {
+        stamp: Stamp,
+        id: RequestId,
+        outcome: Outcome,
+    },
+    Moved {
+        stamp: Stamp,
+        id: RequestId,
+    },
+    ForwardRefused {
+        id: RequestId,
+    },
 }
 
 #[derive(Clone, Debug)]
