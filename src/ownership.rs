@@ -28,6 +28,7 @@ mod quota;
 mod requests;
 pub mod shard;
 pub mod snapshot;
+pub(crate) mod stretches;
 mod told;
 pub mod view;
 

@@ -39,7 +39,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use foldhash::quality::RandomState;
+use foldhash::quality::SeedableRandomState;
 use parking_lot::{Mutex, MutexGuard};
 
 pub use self::call::{
@@ -69,7 +69,7 @@ pub struct Store {
     tenants: Mutex<HashMap<AccountId, Tenant>>,
     /// It is a member's: budgets are the cluster's.
     leased: AtomicBool,
-    hasher: RandomState,
+    hasher: SeedableRandomState,
 }
 
 /// Apart by two cache lines, which are fetched together.
@@ -79,9 +79,19 @@ struct Aligned(Mutex<Shard>);
 impl Store {
     #[must_use]
     pub fn new(config: StoreConfig) -> Self {
+        Self::hashing_with(config, SeedableRandomState::random())
+    }
+
+    /// A store that does the same things each time, for simulations.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn simulated(config: StoreConfig, seed: u64) -> Self {
+        Self::hashing_with(config, SeedableRandomState::with_seed(seed, foldhash::SharedSeed::global_fixed()))
+    }
+
+    fn hashing_with(config: StoreConfig, hasher: SeedableRandomState) -> Self {
         let count = config.shards.clamp(1, StoreConfig::MAX_SHARDS).next_power_of_two();
         let shard_bits = count.trailing_zeros();
-        let hasher = RandomState::default();
         let shards = (0..count).map(|_| Aligned(Mutex::new(Shard::new(shard_bits, hasher.clone()))));
         Self {
             clock: Arc::new(HybridClock::new(config.replica)),
@@ -184,8 +194,17 @@ impl Store {
         route.checked_shr(64 - self.shard_bits).unwrap_or(0) as usize
     }
 
+    fn lock_at(&self, route: u64) -> MutexGuard<'_, Shard> {
+        self.shards[self.shard_of(route)].0.lock()
+    }
+
+    /// The last route hash of a hash's shard.
+    fn shard_end(&self, route: u64) -> u64 {
+        route | u64::MAX.checked_shr(self.shard_bits).unwrap_or(0)
+    }
+
     fn lock(&self, hashes: Hashes) -> MutexGuard<'_, Shard> {
-        self.shards[self.shard_of(hashes.route)].0.lock()
+        self.lock_at(hashes.route)
     }
 }
 

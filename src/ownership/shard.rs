@@ -7,12 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::arcs::{Arcs, Phase};
 use super::member::MemberId;
 use super::mistake::{Mistake, Mistakes};
 use super::snapshot::Snapshot;
+use super::stretches::difference;
 use crate::ring::Stretch;
 
 /// A key and the hash of its route. Ordered as copies are sent: by hash, then by key.
@@ -45,38 +47,73 @@ pub enum Removal {
     Tombstone,
 }
 
+/// A key, as marks name it: a name, or something shorter that stands for one.
+pub trait Named: Clone + Ord + Debug {
+    /// No key is less.
+    const LEAST: Self;
+}
+
 /// A shard's own view, and the marks of its keys.
 #[derive(Debug)]
 pub struct ShardView<K> {
     me: MemberId,
     mistakes: Mistakes,
     snapshot: Arc<Snapshot>,
+    /// This member's number among the snapshot's owners; none while it owns nothing.
+    number: Option<usize>,
     arcs: Arc<Arcs>,
     /// Keys of HELD arcs that are resolved; the value is `shadow`: a source still has an older copy.
     resolved: BTreeMap<Place<K>, bool>,
-    /// To whom a copy was sent. Only copies have it.
-    lent: BTreeMap<Place<K>, BTreeSet<MemberId>>,
+    /// To whom a copy was sent, as an index of `borrowers`. Only copies have it.
+    lent: BTreeSet<(Place<K>, u32)>,
+    /// Each once; no more than members that were present under one view.
+    borrowers: Vec<Option<MemberId>>,
 }
 
-impl<K: Clone + Ord + Debug> ShardView<K> {
+/// Bytes that one mark is charged: its share of a tree whose nodes are half full.
+const RESOLVED_BYTES: u64 = 40;
+const LENT_BYTES: u64 = 56;
+
+impl<K: Named> ShardView<K> {
+    /// What lending one more copy adds to [`Self::charge`] at most, in bytes.
+    pub const LENT_BYTES: u64 = LENT_BYTES;
+
+    /// What resolving one more key adds to [`Self::charge`] at most, in bytes.
+    pub const RESOLVED_BYTES: u64 = RESOLVED_BYTES;
+
     /// A shard of a replica that owns nothing yet.
     #[must_use]
     pub fn new(me: MemberId, snapshot: Arc<Snapshot>, mistakes: Mistakes) -> Self {
-        Self { me, mistakes, snapshot, arcs: Arc::default(), resolved: BTreeMap::new(), lent: BTreeMap::new() }
+        let number = snapshot.number_of(&me);
+        Self {
+            me,
+            mistakes,
+            snapshot,
+            number,
+            arcs: Arc::default(),
+            resolved: BTreeMap::new(),
+            lent: BTreeSet::new(),
+            borrowers: Vec::new(),
+        }
+    }
+
+    /// Memory of all marks, in bytes.
+    #[must_use]
+    pub fn charge(&self) -> u64 {
+        self.resolved.len() as u64 * RESOLVED_BYTES + self.lent.len() as u64 * LENT_BYTES
     }
 
     /// What may be done with a key now. For an operation: under the lock under which it then runs.
     #[must_use]
     pub fn standing(&self, place: &Place<K>) -> Standing {
-        match self.snapshot.owner(place.hash) {
-            None => Standing::Nobody,
-            Some(owner) if *owner != self.me => Standing::Other(owner.clone()),
-            Some(_) => match self.arcs.phase(place.hash) {
-                None => Standing::Authority,
-                Some(Phase::Gaining) => Standing::Gaining,
-                Some(Phase::Held) if self.resolved.contains_key(place) => Standing::Authority,
-                Some(Phase::Held) => Standing::Unresolved,
-            },
+        if !self.is_mine(place) {
+            return self.snapshot.owner(place.hash).map_or(Standing::Nobody, |owner| Standing::Other(owner.clone()));
+        }
+        match self.arcs.phase(place.hash) {
+            None => Standing::Authority,
+            Some(Phase::Gaining) => Standing::Gaining,
+            Some(Phase::Held) if self.resolved.contains_key(place) => Standing::Authority,
+            Some(Phase::Held) => Standing::Unresolved,
         }
     }
 
@@ -87,7 +124,7 @@ impl<K: Clone + Ord + Debug> ShardView<K> {
     pub fn settled_through(&self, hash: u64) -> Result<u64, Standing> {
         match self.snapshot.owner(hash) {
             None => Err(Standing::Nobody),
-            Some(owner) if *owner != self.me => Err(Standing::Other(owner.clone())),
+            Some(owner) if !self.owns(hash) => Err(Standing::Other(owner.clone())),
             Some(_) => match self.arcs.phase(hash) {
                 None => Ok(self.snapshot.ring().same_owner_through(hash).min(self.arcs.free_through(hash))),
                 Some(Phase::Gaining) => Err(Standing::Gaining),
@@ -111,13 +148,18 @@ impl<K: Clone + Ord + Debug> ShardView<K> {
     /// Is what the store holds of this key a copy: frozen, and to be sent to whoever owns the key (rule 10)?
     #[must_use]
     pub fn is_copy(&self, place: &Place<K>) -> bool {
-        self.standing(place) != Standing::Authority
+        !self.is_mine(place)
+            || match self.arcs.phase(place.hash) {
+                None => false,
+                Some(Phase::Gaining) => true,
+                Some(Phase::Held) => !self.resolved.contains_key(place),
+            }
     }
 
     /// Is the key this replica's by the shard's view?
     #[must_use]
     pub fn is_mine(&self, place: &Place<K>) -> bool {
-        self.snapshot.owns(&self.me, place.hash)
+        self.owns(place.hash)
     }
 
     /// Is this replica the authority for the key, resolved or not (invariant I1)?
@@ -140,17 +182,20 @@ impl<K: Clone + Ord + Debug> ShardView<K> {
 
     /// Rule 15: this copy is being sent.
     pub fn lend(&mut self, place: &Place<K>, to: &MemberId) {
-        self.lent.entry(place.clone()).or_default().insert(to.clone());
+        let borrower = self.borrower(to);
+        self.lent.insert((place.clone(), borrower));
     }
 
     /// Rule 10: this copy was dropped.
     pub fn dropped(&mut self, place: &Place<K>) {
-        self.lent.remove(place);
+        if !self.lent.is_empty() {
+            self.lent.extract_if((place.clone(), 0)..=(place.clone(), u32::MAX), |_| true).for_each(drop);
+        }
     }
 
     /// Rule 7: the key has its entry, or has none. `shadow`: a source had a copy.
     pub fn resolve(&mut self, place: &Place<K>, shadow: bool) {
-        self.lent.remove(place);
+        self.dropped(place);
         self.resolved.insert(place.clone(), shadow);
     }
 
@@ -164,20 +209,33 @@ impl<K: Clone + Ord + Debug> ShardView<K> {
     #[must_use]
     pub fn change(&mut self, snapshot: &Arc<Snapshot>, arcs: &Arc<Arcs>, lost: &[MemberId]) -> Vec<Place<K>> {
         self.snapshot = Arc::clone(snapshot);
+        self.number = snapshot.number_of(&self.me);
         self.arcs = Arc::clone(arcs);
         // What is no longer mine freezes: it is a copy like any other.
-        let me = &self.me;
-        self.resolved.retain(|place, _| snapshot.owns(me, place.hash));
+        if !self.resolved.is_empty() {
+            for stretch in difference(&[Stretch::ALL], &snapshot.stretches_of(&self.me)) {
+                self.forget_resolved(stretch);
+            }
+        }
         if self.mistakes.make(Mistake::KeepCopiesOfCrashed) {
             return Vec::new();
         }
-        let outdated = self.lent.iter().filter(|(_, to)| lost.iter().any(|id| to.contains(id)));
-        let outdated: Vec<Place<K>> = outdated.map(|(place, _)| place.clone()).collect();
-        // Members that left in good order handed everything on: who holds what they were sent has answered for it.
-        self.lent.retain(|_, to| {
-            to.retain(|id| snapshot.is_present(id));
-            !to.is_empty()
-        });
+        let known = |of: &dyn Fn(&MemberId) -> bool| -> Vec<bool> {
+            self.borrowers.iter().map(|id| id.as_ref().is_some_and(of)).collect()
+        };
+        let (is_lost, is_absent) = (known(&|id| lost.contains(id)), known(&|id| !snapshot.is_present(id)));
+        let mut outdated = Vec::new();
+        if is_lost.contains(&true) {
+            outdated.extend(self.lent.iter().filter(|(_, to)| is_lost[*to as usize]).map(|(place, _)| place.clone()));
+            outdated.dedup();
+        }
+        if is_absent.contains(&true) {
+            // Members that left in good order handed everything on: who holds what they were sent has answered for it.
+            self.lent.retain(|(_, to)| !is_absent[*to as usize]);
+            for (borrower, _) in self.borrowers.iter_mut().zip(is_absent).filter(|(_, is_absent)| *is_absent) {
+                *borrower = None;
+            }
+        }
         outdated
     }
 
@@ -190,9 +248,14 @@ impl<K: Clone + Ord + Debug> ShardView<K> {
     /// tombstones of the keys that are mine there.
     pub fn settle_below(&mut self, arcs: &Arc<Arcs>, settled: Stretch) {
         self.arcs = Arc::clone(arcs);
-        self.resolved.retain(|place, _| !settled.contains(place.hash));
-        let (snapshot, me) = (&self.snapshot, &self.me);
-        self.lent.retain(|place, _| !(settled.contains(place.hash) && snapshot.owns(me, place.hash)));
+        self.forget_resolved(settled);
+        if !self.lent.is_empty() {
+            let (snapshot, number) = (&self.snapshot, self.number);
+            let mine = |(place, _): &(Place<K>, u32)| number.is_some() && snapshot.owner_number(place.hash) == number;
+            self.lent
+                .extract_if(range((least(settled.first), 0), after(settled).map(|end| (end, 0))), mine)
+                .for_each(drop);
+        }
     }
 
     #[must_use]
@@ -208,14 +271,15 @@ impl<K: Clone + Ord + Debug> ShardView<K> {
     /// Invariant I5 for keys of settled arcs: no mark of the hand-off.
     #[must_use]
     pub fn marks_in_settled_arcs(&self) -> usize {
-        let settled =
-            |place: &Place<K>| self.snapshot.owns(&self.me, place.hash) && self.arcs.phase(place.hash).is_none();
-        self.resolved.keys().chain(self.lent.keys()).filter(|place| settled(place)).count()
+        let settled = |place: &Place<K>| self.is_settled(place);
+        let lent = self.lent.iter().map(|(place, _)| place);
+        self.resolved.keys().chain(lent).filter(|place| settled(place)).count()
     }
 
     /// To whom this copy was sent.
     pub fn lent_to(&self, place: &Place<K>) -> impl Iterator<Item = &MemberId> {
-        self.lent.get(place).into_iter().flatten()
+        let lent = self.lent.range((place.clone(), 0)..=(place.clone(), u32::MAX));
+        lent.filter_map(|(_, to)| self.borrowers.get(*to as usize)?.as_ref())
     }
 
     /// Does a source have an older copy of this resolved key?
@@ -223,4 +287,51 @@ impl<K: Clone + Ord + Debug> ShardView<K> {
     pub fn is_shadowed(&self, place: &Place<K>) -> bool {
         self.resolved.get(place).copied().unwrap_or(false)
     }
+
+    fn owns(&self, hash: u64) -> bool {
+        self.number.is_some() && self.snapshot.owner_number(hash) == self.number
+    }
+
+    /// The index of a member in `borrowers`.
+    fn borrower(&mut self, id: &MemberId) -> u32 {
+        let known = self.borrowers.iter().position(|known| known.as_ref() == Some(id));
+        let index = known.unwrap_or_else(|| {
+            let free = self.borrowers.iter().position(Option::is_none).unwrap_or(self.borrowers.len());
+            if free == self.borrowers.len() {
+                self.borrowers.push(None);
+            }
+            self.borrowers[free] = Some(id.clone());
+            free
+        });
+        u32::try_from(index).unwrap_or(u32::MAX)
+    }
+
+    /// The work follows what goes.
+    fn forget_resolved(&mut self, stretch: Stretch) {
+        if !self.resolved.is_empty() {
+            self.resolved.extract_if(range(least(stretch.first), after(stretch)), |_, _| true).for_each(drop);
+        }
+    }
+}
+
+impl Named for u32 {
+    const LEAST: Self = 0;
+}
+
+impl Named for u64 {
+    const LEAST: Self = 0;
+}
+
+/// Before every key with this hash.
+fn least<K: Named>(hash: u64) -> Place<K> {
+    Place { hash, key: K::LEAST }
+}
+
+/// Before every key with a hash after the stretch; none at the end of all hashes.
+fn after<K: Named>(stretch: Stretch) -> Option<Place<K>> {
+    stretch.last.checked_add(1).map(least)
+}
+
+fn range<T>(first: T, end: Option<T>) -> (Bound<T>, Bound<T>) {
+    (Bound::Included(first), end.map_or(Bound::Unbounded, Bound::Excluded))
 }

@@ -74,6 +74,18 @@ impl Snapshot {
         self.ring.owner_index(hash).map(|index| &self.owners[index])
     }
 
+    /// As [`Self::owner`]: the owner's number, for [`Self::number_of`].
+    #[must_use]
+    pub fn owner_number(&self, hash: u64) -> Option<usize> {
+        self.ring.owner_index(hash)
+    }
+
+    /// A member's number among the owners.
+    #[must_use]
+    pub fn number_of(&self, id: &MemberId) -> Option<usize> {
+        self.owners.iter().position(|owner| owner == id)
+    }
+
     #[must_use]
     pub fn owns(&self, id: &MemberId, hash: u64) -> bool {
         self.owner(hash) == Some(id)
@@ -82,8 +94,7 @@ impl Snapshot {
     /// All that a member owns: sorted stretches.
     #[must_use]
     pub fn stretches_of(&self, id: &MemberId) -> Vec<Stretch> {
-        let index = self.owners.iter().position(|owner| owner == id);
-        index.map(|index| self.ring.stretches_of(index)).unwrap_or_default()
+        self.number_of(id).map(|index| self.ring.stretches_of(index)).unwrap_or_default()
     }
 
     /// Every member that may hold something, by uid.

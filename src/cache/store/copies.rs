@@ -1,19 +1,27 @@
 //! The store as the hand-off sees it: freezing, lending and taking over entries, one shard's lock at a time.
+//!
+//! What concerns many entries is done bucket by bucket, some entries per lock, only where copies may be: `frozen` is
+//! where this replica owned something and does not any more, so a claim of somebody for whom there is nothing looks at
+//! nothing. Only one thread, the hand-off's, changes views and lends; operations of others come between two locks, and all
+//! that they can do to a copy is to make a tombstone of the same version of it (rule 10).
 
-use std::borrow::Cow;
+mod install;
+mod pages;
+#[cfg(feature = "simulation")]
+mod simulation;
+mod walk;
+
+use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::Store;
 use super::counter::Remembered;
-use super::entry::{self, EntryRef};
+use super::entry::EntryRef;
 use super::index::Hashes;
 use super::member::{Carried, Name, Place};
-use super::outside::Outside;
-use super::room::Room;
-use super::shard::{Fresh, Garbage, Shard, Value};
+use super::shard::Shard;
 use super::slab::ChunkRef;
 use crate::cache::key::AccountId;
 use crate::cache::quota::Tenant;
@@ -21,28 +29,38 @@ use crate::cache::version::Now;
 use crate::ownership::Arcs;
 use crate::ownership::copies::{Copies, Frozen, Page};
 use crate::ownership::member::MemberId;
-use crate::ownership::shard::Standing;
+use crate::ownership::shard::{ShardView, Standing};
 use crate::ownership::snapshot::Snapshot;
+use crate::ownership::stretches::{difference, intersection, union};
 use crate::ring::Stretch;
+
+/// Entries that are changed before a shard's lock is let go: some 50 microseconds of work.
+const BATCH: usize = 128;
 
 /// The hand-off's side of a member's store. One at a time; [`Store::join`] comes first.
 pub struct StoreCopies {
     store: Arc<Store>,
     now: Now,
+    /// What every shard has.
+    snapshot: Option<Arc<Snapshot>>,
+    /// This replica's hashes.
+    mine: Vec<Stretch>,
+    /// Where entries of others' keys may be; nowhere else are any.
+    frozen: Mutex<Vec<Stretch>>,
 }
 
 impl Store {
     /// The hand-off's side of this store.
     #[must_use]
     pub fn copies(self: &Arc<Self>) -> StoreCopies {
-        StoreCopies { store: Arc::clone(self), now: Now { monotonic_ms: 0, wall_us: 0 } }
+        StoreCopies {
+            store: Arc::clone(self),
+            now: Now { monotonic_ms: 0, wall_us: 0 },
+            snapshot: None,
+            mine: Vec::new(),
+            frozen: Mutex::new(vec![Stretch::ALL]),
+        }
     }
-}
-
-/// A key, found out once.
-struct Target {
-    space: Tenant,
-    hashes: Hashes,
 }
 
 impl StoreCopies {
@@ -51,16 +69,42 @@ impl StoreCopies {
         self.now = now;
     }
 
-    fn target(&self, place: &Place) -> Target {
+    fn target(&self, place: &Place) -> (Tenant, Hashes) {
         let space = self.store.tenant(&place.key.space);
         let hashes = super::shard::hashes_of(&self.store.hasher, &space, place.key.key.as_bytes());
         debug_assert_eq!(hashes.route, place.hash, "a place has another hash than its key");
-        Target { space, hashes }
+        (space, hashes)
     }
 
-    /// Calls `f` with each shard under its lock, one after the other.
-    fn each(&self, mut f: impl FnMut(&mut Shard)) {
-        self.store.shards.iter().for_each(|shard| f(&mut shard.0.lock()));
+    /// Calls `f` with the key's shard under its lock, and the key's chunk, if it has one.
+    fn at<R>(&self, place: &Place, f: impl FnOnce(&mut Shard, Hashes, Option<ChunkRef>) -> R) -> R {
+        let (space, hashes) = self.target(place);
+        let mut shard = self.store.lock(hashes);
+        let at = shard.find(&space, place.key.key.as_bytes(), hashes);
+        f(&mut shard, hashes, at)
+    }
+
+    /// Calls `f` with each shard's view under its lock, one after the other.
+    fn each_view<R>(&self, mut f: impl FnMut(&mut ShardView<u64>) -> R) -> Vec<R> {
+        let mut answers = Vec::with_capacity(self.store.shards.len());
+        for shard in &self.store.shards {
+            let mut shard = shard.0.lock();
+            answers.extend(shard.member.as_mut().map(|member| f(&mut member.view)));
+            self.store.count_marks(&mut shard);
+        }
+        answers
+    }
+
+    /// Where copies for a member may be.
+    fn frozen_for(&self, to: &MemberId) -> Vec<Stretch> {
+        let theirs = self.snapshot.as_ref().map(|snapshot| snapshot.stretches_of(to)).unwrap_or_default();
+        intersection(&self.frozen.lock(), &theirs)
+    }
+
+    /// There are no copies here any more.
+    fn thawed(&self, stretches: &[Stretch]) {
+        let mut frozen = self.frozen.lock();
+        *frozen = difference(&frozen, stretches);
     }
 }
 
@@ -69,162 +113,78 @@ impl Copies for StoreCopies {
     type Value = Carried;
 
     fn standing(&self, place: &Place) -> Standing {
-        let hashes = self.target(place).hashes;
+        let hashes = self.target(place).1;
         self.store.lock(hashes).admit(hashes).err().unwrap_or(Standing::Authority)
     }
 
     fn change(&mut self, snapshot: &Arc<Snapshot>, arcs: &Arc<Arcs>, lost: &[MemberId]) {
-        let mut garbage = Garbage::new();
-        self.each(|shard| {
-            let Some(member) = &mut shard.member else { return };
-            for mark in member.view.change(snapshot, arcs, lost) {
-                let hashes = Hashes { route: mark.hash, keyed: mark.key };
-                if let Some(at) = shard.find_marked(hashes).filter(|&at| !shard.entry(at).meta().is_tombstone()) {
-                    let version = shard.entry(at).version();
-                    self.store.release(shard.bury_unclaimed(at, hashes, version, &mut garbage));
-                }
-            }
+        let outdated = self.each_view(|view| {
+            let outdated = view.change(snapshot, arcs, lost);
+            (outdated, view.me().clone())
         });
+        let mine = outdated.first().map(|(_, me)| snapshot.stretches_of(me)).unwrap_or_default();
+        let was_mine = std::mem::replace(&mut self.mine, mine);
+        let frozen = self.frozen.get_mut();
+        *frozen = difference(&union(frozen, &was_mine), &self.mine);
+        self.snapshot = Some(Arc::clone(snapshot));
+        for (marks, _) in outdated {
+            self.make_tombstones(&marks);
+        }
     }
 
     fn advance(&mut self, arcs: &Arc<Arcs>) {
-        self.each(|shard| {
-            if let Some(member) = &mut shard.member {
-                member.view.advance(arcs);
-            }
-        });
+        self.each_view(|view| view.advance(arcs));
     }
 
     fn settle_below(&mut self, arcs: &Arc<Arcs>, settled: Stretch) {
-        self.each(|shard| {
-            let Some(member) = &mut shard.member else { return };
-            member.view.settle_below(arcs, settled);
-            let (snapshot, me) = (Arc::clone(member.view.snapshot()), member.view.me().clone());
-            let done = shard.drop_tombstones(|hash| settled.contains(hash) && snapshot.owns(&me, hash));
-            self.store.release(done.bytes);
-        });
+        self.each_view(|view| view.settle_below(arcs, settled));
+        self.drop_tombstones(settled);
     }
 
     fn has_copies(&self, claimer: &MemberId) -> bool {
-        self.store.shards.iter().any(|shard| {
-            let shard = shard.0.lock();
-            shard.all().any(|(hashes, _)| shard.is_for(claimer, hashes.route))
-        })
+        self.has_entry_in(&self.frozen_for(claimer))
     }
 
     fn lend(&mut self, place: &Place, to: &MemberId) -> Option<Frozen<Carried>> {
-        let Target { space, hashes } = self.target(place);
-        let mut shard = self.store.lock(hashes);
-        let at = shard.find(&space, place.key.key.as_bytes(), hashes)?;
-        let copy = frozen(&shard, at, self.now);
-        let view = &mut shard.member.as_mut()?.view;
-        if !view.is_copy(&hashes.mark()) {
-            return None;
-        }
-        view.lend(&hashes.mark(), to);
-        Some(copy)
+        let mut room = self.room_for(ShardView::<u64>::LENT_BYTES);
+        self.at(place, |shard, hashes, at| {
+            let copy = frozen(shard, at?, self.now);
+            let marks = shard.marks();
+            let view = &mut shard.member.as_mut()?.view;
+            if !view.is_copy(&hashes.mark()) {
+                return None;
+            }
+            view.lend(&hashes.mark(), to);
+            room.keep(marks, shard.count_marks());
+            Some(copy)
+        })
     }
 
     fn lend_page(&mut self, to: &MemberId, after: Option<&Place>, max_bytes: usize) -> Page<Name, Carried> {
-        let (mut items, mut bytes) = (Vec::new(), 0);
-        for shard in &self.store.shards {
-            let mut shard = shard.0.lock();
-            let mut found: Vec<(Place, Hashes, ChunkRef)> = shard
-                .all()
-                .filter(|(hashes, _)| shard.is_for(to, hashes.route))
-                .filter_map(|(hashes, at)| Some((shard.place(at, hashes)?, hashes, at)))
-                .filter(|(place, ..)| after.is_none_or(|after| place > after))
-                .collect();
-            found.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-            for (place, hashes, at) in found {
-                if bytes > 0 && bytes >= max_bytes {
-                    return (items, false);
-                }
-                let copy = frozen(&shard, at, self.now);
-                bytes += place.key.key.len() + copy.value.as_ref().map_or(0, |carried| carried.value.len()) + 1;
-                if let Some(member) = &mut shard.member {
-                    member.view.lend(&hashes.mark(), to);
-                }
-                items.push((place, copy));
-            }
-        }
-        (items, true)
+        self.page_for(to, after, max_bytes)
     }
 
     fn drop_through(&mut self, to: &MemberId, through: &Place) {
-        let mut garbage = Garbage::new();
-        self.each(|shard| {
-            let found: Vec<Hashes> = shard
-                .all()
-                .filter(|(hashes, _)| hashes.route <= through.hash && shard.is_for(to, hashes.route))
-                .filter(|&(hashes, at)| shard.place(at, hashes).is_some_and(|place| place <= *through))
-                .map(|(hashes, _)| hashes)
-                .collect();
-            for hashes in found {
-                if let Some(at) = shard.find_marked(hashes) {
-                    self.store.release(shard.remove(at, hashes, &mut garbage));
-                }
-                if let Some(member) = &mut shard.member {
-                    member.view.dropped(&hashes.mark());
-                }
-            }
-        });
+        self.drop_copies_through(to, through);
     }
 
     fn is_resolved(&self, place: &Place) -> bool {
-        let hashes = self.target(place).hashes;
-        let shard = self.store.lock(hashes);
-        shard.member.as_ref().is_some_and(|member| member.view.is_resolved(&hashes.mark()))
+        self.at(place, |shard, hashes, _| {
+            shard.member.as_ref().is_some_and(|member| member.view.is_resolved(&hashes.mark()))
+        })
     }
 
     fn resolve(&mut self, place: &Place, best: Option<Frozen<Carried>>) {
-        let Target { space, hashes } = self.target(place);
-        let key = place.key.key.as_bytes();
-        let mut garbage = Garbage::new();
-        let mut shard = self.store.lock(hashes);
-        let own = shard.find(&space, key, hashes);
-        if let Some(member) = &mut shard.member {
-            member.view.resolve(&hashes.mark(), best.is_some());
-        }
-        let Some(best) = best else { return };
-        let rank = own.map(|at| (shard.entry(at).version(), !shard.entry(at).meta().is_tombstone()));
-        if rank.is_some_and(|own| own >= best.rank()) {
-            return;
-        }
-        if let Some(at) = own {
-            self.store.release(shard.remove(at, hashes, &mut garbage));
-        }
-        let (value, payer, expires_ms) = match &best.value {
-            None => (Value::Tombstone, None, None),
-            Some(carried) => {
-                let payer = carried.payer.as_ref().map(|id| self.store.tenant(id));
-                (value_of(key, carried), payer, carried.expires_ms)
-            }
-        };
-        let bytes = (key.len() + value.len()) as u64;
-        let is_value = best.value.is_some();
-        let charge = value.charge(key.len(), expires_ms.is_some(), is_value && payer.as_ref() != Some(&space));
-        let mut room = Room::none(&self.store.used);
-        if !room.grow_to(charge, self.store.capacity.load(Ordering::Relaxed)) && is_value {
-            return;
-        }
-        let fresh = Fresh { space: &space, charged: payer.as_ref(), key, value, version: best.version, expires_ms };
-        if let Some(payer) = &payer {
-            payer.add_copy(1, bytes);
-        }
-        if let Some(charge) = shard.write(None, fresh, hashes, &mut garbage) {
-            room.keep(0, charge);
-        }
+        self.install(place, best.as_ref());
     }
 
     fn forget_miss(&mut self, place: &Place) {
-        let Target { space, hashes } = self.target(place);
-        let mut shard = self.store.lock(hashes);
-        if shard.find(&space, place.key.key.as_bytes(), hashes).is_none()
-            && let Some(member) = &mut shard.member
-        {
-            member.view.forget_miss(&hashes.mark());
-        }
+        self.at(place, |shard, hashes, at| {
+            if let (None, Some(member)) = (at, &mut shard.member) {
+                member.view.forget_miss(&hashes.mark());
+                self.store.count_marks(shard);
+            }
+        });
     }
 
     fn tenant(&self, account: &AccountId) -> Option<Tenant> {
@@ -232,7 +192,10 @@ impl Copies for StoreCopies {
     }
 
     fn tenants(&self) -> Vec<Tenant> {
-        self.store.tenants.lock().values().cloned().collect()
+        let mut tenants: Vec<Tenant> = self.store.tenants.lock().values().cloned().collect();
+        // Always in one order, whatever the map's.
+        tenants.sort_unstable_by_key(Tenant::slot);
+        tenants
     }
 
     fn expire(&mut self) {
@@ -240,8 +203,7 @@ impl Copies for StoreCopies {
     }
 
     fn has_entry(&self, place: &Place) -> bool {
-        let Target { space, hashes } = self.target(place);
-        self.store.lock(hashes).find(&space, place.key.key.as_bytes(), hashes).is_some()
+        self.at(place, |_, _, at| at.is_some())
     }
 
     fn len(&self) -> usize {
@@ -251,8 +213,8 @@ impl Copies for StoreCopies {
     }
 }
 
-impl std::fmt::Debug for StoreCopies {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for StoreCopies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoreCopies").field("stats", &self.store.stats()).finish_non_exhaustive()
     }
 }
@@ -272,13 +234,4 @@ fn carried(shard: &Shard, entry: &EntryRef<'_>) -> Carried {
         payer: shard.charged(entry).map(|payer| payer.id().clone()),
         requests: requests.map(Remembered::list).unwrap_or_default(),
     }
-}
-
-/// A copy of what came, so that no message stays in memory for it.
-fn value_of<'a>(key: &[u8], carried: &'a Carried) -> Value<'a> {
-    if carried.requests.is_empty() && entry::is_inline(key.len(), carried.value.len()) {
-        return Value::Inline(Cow::Borrowed(&carried.value));
-    }
-    let requests = (!carried.requests.is_empty()).then(|| Box::new(Remembered::of(&carried.requests)));
-    Value::Outside(Outside { value: Bytes::copy_from_slice(&carried.value), requests })
 }

@@ -70,7 +70,7 @@ impl Store {
         for shard in &self.shards {
             let view = ShardView::new(me.clone(), Arc::clone(&nothing), mistakes);
             let mut fresh = Shard::new(self.shard_bits, self.hasher.clone());
-            fresh.member = Some(Box::new(Member { view, clock: Arc::clone(&self.clock) }));
+            fresh.member = Some(Box::new(Member { view, marks: 0, clock: Arc::clone(&self.clock) }));
             let mut shard = shard.0.lock();
             fresh.counts = shard::Counts { entries: 0, tombstones: 0, memory: 0, ..shard.counts };
             let dropped = std::mem::replace(&mut *shard, fresh);

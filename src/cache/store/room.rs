@@ -17,6 +17,9 @@ pub(super) const PATIENCE: usize = 256;
 /// milliseconds. What was looked at went to the front of its queue, so the next call goes on where this one stopped.
 const MAX_SEARCHED: usize = 65_536;
 
+/// How often room is made for one thing before it goes without: others may take what comes free.
+pub(super) const MAX_ATTEMPTS: usize = 1024;
+
 /// Room that is taken for an entry to be written. What is not kept goes back on drop.
 pub(super) struct Room<'a> {
     used: &'a AtomicU64,
@@ -59,6 +62,20 @@ impl Drop for Room<'_> {
 }
 
 impl Store {
+    /// Takes room for `bytes`, evicting for it; none if nothing may go. Under no lock.
+    pub(super) fn make_room_for(&self, room: &mut Room<'_>, bytes: u64, now: Now) {
+        for _ in 0..MAX_ATTEMPTS {
+            if room.grow_to(bytes, self.capacity.load(Ordering::Relaxed)) || !self.evict_somewhere(None, bytes, now) {
+                return;
+            }
+        }
+    }
+
+    /// Counts marks that came or went in a shard.
+    pub(super) fn count_marks(&self, shard: &mut Shard) {
+        Room::none(&self.used).keep(shard.marks(), shard.count_marks());
+    }
+
     /// Reclaims entries whose time is over, at most `limit`; answers how many. Call it about ten times a second.
     pub fn expire_due(&self, now: Now, limit: usize) -> usize {
         let mut expired = 0;

@@ -12,7 +12,7 @@ mod scan;
 use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher};
 
-use foldhash::quality::RandomState;
+use foldhash::quality::SeedableRandomState;
 
 pub(super) use self::evict::{Evict, MAX_SECOND_CHANCES};
 pub(super) use self::member::Member;
@@ -54,7 +54,7 @@ pub(super) struct Shard {
     wheel: Wheel,
     /// By slot: the accounts that entries of this shard name.
     tenants: Vec<Option<Tenant>>,
-    hasher: RandomState,
+    hasher: SeedableRandomState,
     /// `None`: the store is alone, and the authority for everything.
     pub member: Option<Box<Member>>,
     pub counts: Counts,
@@ -95,6 +95,10 @@ impl Value<'_> {
         self.layout(key_len, expires, charged_apart).charge() + outside
     }
 
+    pub(super) fn is_tombstone(&self) -> bool {
+        matches!(self, Self::Tombstone)
+    }
+
     /// Tells a counter's youngest answer the version that the entry gets.
     pub(super) fn set_version(&mut self, version: Version) {
         if let Self::Outside(Outside { requests: Some(requests), .. }) = self {
@@ -109,7 +113,7 @@ impl Value<'_> {
 }
 
 /// Both hashes of a key.
-pub(super) fn hashes_of(hasher: &RandomState, space: &Tenant, key: &[u8]) -> Hashes {
+pub(super) fn hashes_of(hasher: &SeedableRandomState, space: &Tenant, key: &[u8]) -> Hashes {
     let mut keyed = hasher.build_hasher();
     keyed.write_u32(space.slot());
     keyed.write(key);
@@ -117,7 +121,7 @@ pub(super) fn hashes_of(hasher: &RandomState, space: &Tenant, key: &[u8]) -> Has
 }
 
 impl Shard {
-    pub(super) fn new(shard_bits: u32, hasher: RandomState) -> Self {
+    pub(super) fn new(shard_bits: u32, hasher: SeedableRandomState) -> Self {
         Self {
             slab: Slab::new(),
             index: Index::new(shard_bits),
@@ -202,7 +206,11 @@ impl Shard {
         if !entry.meta().is_tombstone()
             && let Some(tenant) = self.charged(&entry)
         {
-            tenant.give_back(1, entry.quota_bytes());
+            if self.is_copy(hashes) {
+                tenant.drop_copy(1, entry.quota_bytes());
+            } else {
+                tenant.give_back(1, entry.quota_bytes());
+            }
         }
         self.count_out(at);
         garbage.extend(self.unlink(at, hashes));
@@ -414,7 +422,7 @@ fn hashes_in(
     slab: &Slab,
     outsides: &Outsides,
     tenants: &[Option<Tenant>],
-    hasher: &RandomState,
+    hasher: &SeedableRandomState,
     at: ChunkRef,
 ) -> Hashes {
     let entry = EntryRef::new(slab, outsides, at);

@@ -8,12 +8,14 @@ use crate::cache::store::index::Hashes;
 use crate::cache::store::slab::ChunkRef;
 use crate::cache::store::{Name, Place as NamedPlace};
 use crate::cache::version::{HybridClock, Now, Version};
-use crate::ownership::member::MemberId;
 use crate::ownership::shard::{Place, Removal, ShardView, Standing};
+use crate::ring::Stretch;
 
 /// What a shard of a member has beside its entries.
 pub(in crate::cache::store) struct Member {
     pub view: ShardView<u64>,
+    /// What the marks are charged, as it was counted last.
+    pub marks: u64,
     /// Makes the versions of tombstones.
     pub clock: Arc<HybridClock>,
 }
@@ -74,16 +76,17 @@ impl Shard {
     ) -> u64 {
         let left = self.left_by_removal(hashes);
         match (left, &mut self.member) {
-            (Left::Nothing, None) => self.remove_claimed(at, hashes, garbage),
-            (Left::Nothing, Some(member)) => {
-                member.view.forget_miss(&hashes.mark());
-                self.remove_claimed(at, hashes, garbage)
-            }
             (Left::SameVersion, _) => self.bury(at, hashes, self.entry(at).version(), garbage),
-            (Left::NewVersion, None) => self.remove_claimed(at, hashes, garbage),
             (Left::NewVersion, Some(member)) => {
                 let version = member.clock.next(now);
                 self.bury(at, hashes, version, garbage)
+            }
+            _ => {
+                let freed = self.remove_claimed(at, hashes, garbage);
+                if let Some(member) = &mut self.member {
+                    member.view.forget_miss(&hashes.mark());
+                }
+                freed.wrapping_add(self.marks_freed())
             }
         }
     }
@@ -93,20 +96,37 @@ impl Shard {
         if self.member.is_none() {
             return true;
         }
-        let entry = self.entry(at);
-        let hashes = self.hashes(at);
-        self.left_by_removal(hashes) == Left::Nothing
-            || Self::tombstone_layout(entry.meta().key_len()).charge() < self.charge(at)
+        Self::tombstone_layout(self.entry(at).meta().key_len()).charge() < self.charge(at)
+            || self.left_by_removal(self.hashes(at)) == Left::Nothing
     }
 
-    /// All entries and tombstones.
-    pub(in crate::cache::store) fn all(&self) -> impl Iterator<Item = (Hashes, ChunkRef)> {
-        self.index.chunks().map(|at| (self.hashes(at), at))
+    /// The entries and tombstones in a stretch's first bucket, in no order, and where in the stretch the next one begins.
+    pub(in crate::cache::store) fn bucket(
+        &self,
+        stretch: Stretch,
+    ) -> (impl Iterator<Item = (Hashes, ChunkRef)>, Option<u64>) {
+        let (chunks, end) = self.index.bucket_of(stretch.first);
+        let named = chunks.map(|at| (self.hashes(at), at));
+        let found = named.filter(move |(hashes, _)| stretch.contains(hashes.route));
+        (found, end.checked_add(1).filter(|next| *next <= stretch.last))
     }
 
-    /// Does the view give this hash to `claimer`?
-    pub(in crate::cache::store) fn is_for(&self, claimer: &MemberId, hash: u64) -> bool {
-        self.member.as_ref().is_some_and(|member| member.view.is_for(claimer, hash))
+    /// Bytes that the marks are charged.
+    pub(in crate::cache::store) fn marks(&self) -> u64 {
+        self.member.as_ref().map_or(0, |member| member.marks)
+    }
+
+    /// As [`Self::marks`], after they changed.
+    pub(in crate::cache::store) fn count_marks(&mut self) -> u64 {
+        let Some(member) = &mut self.member else { return 0 };
+        let before = std::mem::replace(&mut member.marks, member.view.charge());
+        self.counts.memory = self.counts.memory - before + member.marks;
+        member.marks
+    }
+
+    /// Is what is here of a key a copy: not this replica's to change?
+    pub(super) fn is_copy(&self, hashes: Hashes) -> bool {
+        self.member.as_ref().is_some_and(|member| member.view.is_copy(&hashes.mark()))
     }
 
     /// The chunk of a key that is known by its mark.
@@ -122,22 +142,38 @@ impl Shard {
         Some(Place { hash: hashes.route, key: Name { space, key } })
     }
 
-    pub(in crate::cache::store) fn bury_unclaimed(
+    /// Rule 15: a copy becomes a tombstone of the same version. Answers the bytes that came free.
+    pub(in crate::cache::store) fn make_tombstone(
         &mut self,
         at: ChunkRef,
         hashes: Hashes,
-        version: Version,
         garbage: &mut Garbage,
     ) -> u64 {
+        if self.entry(at).meta().is_tombstone() {
+            return 0;
+        }
         self.sub_memory(at);
-        self.bury(at, hashes, version, garbage)
+        self.bury(at, hashes, self.entry(at).version(), garbage)
+    }
+
+    /// Rule 10: drops a copy, its marks too. Answers the bytes that came free.
+    pub(in crate::cache::store) fn drop_copy(&mut self, at: ChunkRef, hashes: Hashes, garbage: &mut Garbage) -> u64 {
+        let freed = self.remove(at, hashes, garbage);
+        if let Some(member) = &mut self.member {
+            member.view.dropped(&hashes.mark());
+        }
+        freed.wrapping_add(self.marks_freed())
+    }
+
+    fn marks_freed(&mut self) -> u64 {
+        self.marks().wrapping_sub(self.count_marks())
     }
 
     /// Rules 8 and 10: what a removal must leave.
     fn left_by_removal(&self, hashes: Hashes) -> Left {
         let Some(member) = &self.member else { return Left::Nothing };
         let mark = hashes.mark();
-        if member.view.is_copy(&mark) {
+        if self.is_copy(hashes) {
             return Left::SameVersion;
         }
         match member.view.removal(&mark) {
@@ -148,13 +184,7 @@ impl Shard {
 
     /// Puts a tombstone in the place of an entry whose memory its account has given up already. It is never larger, so it
     /// needs no room. Answers the bytes that came free.
-    pub(in crate::cache::store) fn bury(
-        &mut self,
-        at: ChunkRef,
-        hashes: Hashes,
-        version: Version,
-        garbage: &mut Garbage,
-    ) -> u64 {
+    fn bury(&mut self, at: ChunkRef, hashes: Hashes, version: Version, garbage: &mut Garbage) -> u64 {
         let entry = self.entry(at);
         let (key, slot) = (entry.with_key(<[u8]>::to_vec), entry.meta().space_slot());
         let Some(space) = self.tenant(slot).cloned() else { return self.remove_claimed(at, hashes, garbage) };

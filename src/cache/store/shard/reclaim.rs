@@ -1,7 +1,6 @@
-//! Expiry and tombstones: entries that go because of time, and what is left of deleted ones.
+//! Expiry: entries that go because of time.
 
 use super::{Garbage, Shard};
-use crate::cache::store::entry::Queue;
 use crate::cache::store::expiry::Due;
 use crate::cache::version::Now;
 
@@ -31,25 +30,6 @@ impl Shard {
                     done.more = false;
                     break;
                 }
-            }
-        }
-        done
-    }
-
-    /// Drops the tombstones whose route hash is wanted. Looks at all of the shard's.
-    pub(in crate::cache::store) fn drop_tombstones(&mut self, wanted: impl Fn(u64) -> bool) -> Reclaimed {
-        let mut done = Reclaimed { entries: 0, bytes: 0, more: false };
-        let mut garbage = Garbage::new();
-        for _ in 0..self.queues[Queue::Tombstones as usize].entries() {
-            let Some(at) = self.queues[Queue::Tombstones as usize].tail() else { break };
-            let hashes = self.hashes(at);
-            if wanted(hashes.route) {
-                done.bytes += self.remove(at, hashes, &mut garbage);
-                done.entries += 1;
-            } else {
-                let charge = self.charge(at);
-                self.queues[Queue::Tombstones as usize].remove(&mut self.slab, at, charge);
-                self.queues[Queue::Tombstones as usize].push_front(&mut self.slab, at, charge);
             }
         }
         done
