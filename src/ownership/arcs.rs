@@ -40,6 +40,12 @@ impl Arcs {
         self.0.iter().any(|(_, phase)| *phase == Phase::Gaining)
     }
 
+    /// How many are so far.
+    #[must_use]
+    pub fn count(&self, phase: Phase) -> usize {
+        self.0.iter().filter(|(_, its)| *its == phase).count()
+    }
+
     /// Rule 3: what was mine and still is stays as it was; what I gain is GAINING. Both lists are sorted.
     #[must_use]
     pub fn after_change(&self, was_mine: &[Stretch], is_mine: &[Stretch]) -> Self {

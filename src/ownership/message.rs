@@ -144,4 +144,7 @@ pub enum Refusal {
     ClockAhead,
     #[error("this process ended its part in the cluster")]
     Over,
+    /// It listens before it has a list (rule 14). To the sender it is no refusal: nothing is known of who started, and when.
+    #[error("this process does not know the members yet; ask again")]
+    Starting,
 }

@@ -118,6 +118,7 @@ pub fn refusal_to(refusal: Refusal) -> pb::Refusal {
         Refusal::NotMe => pb::Refusal::NotMe,
         Refusal::ClockAhead => pb::Refusal::ClockAhead,
         Refusal::Over => pb::Refusal::Over,
+        Refusal::Starting => pb::Refusal::Starting,
     }
 }
 

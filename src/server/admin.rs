@@ -1,5 +1,5 @@
 //! The admin port: plain HTTP for operators and probes that do not speak gRPC. `/livez`, `/readyz` (which says what is
-//! missing) and `/metrics` (Prometheus text). Reads only; needs no token, so keep it off public networks.
+//! missing), `/metrics` (Prometheus text) and `/members` (JSON). Reads only; needs no token, so keep it off public networks.
 
 use std::convert::Infallible;
 use std::io;
@@ -39,6 +39,8 @@ pub struct Pages {
     pub draining: Arc<dyn Fn() -> bool + Send + Sync>,
     /// The metrics as Prometheus text.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
+    /// The members of the cluster as JSON.
+    pub members: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
 /// Binds the port.
@@ -91,13 +93,9 @@ fn answer<B>(request: &Request<B>, pages: &Pages) -> Response<Full<Bytes>> {
     match request.uri().path() {
         "/livez" => text(StatusCode::OK, "ok\n".into()),
         "/readyz" => ready(pages),
-        "/metrics" => {
-            let mut response = text(StatusCode::OK, (pages.metrics)());
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-            response
-        }
-        _ => text(StatusCode::NOT_FOUND, "there is /livez, /readyz and /metrics\n".into()),
+        "/metrics" => typed("application/openmetrics-text; version=1.0.0; charset=utf-8", (pages.metrics)()),
+        "/members" => typed("application/json", (pages.members)()),
+        _ => text(StatusCode::NOT_FOUND, "there is /livez, /readyz, /metrics and /members\n".into()),
     }
 }
 
@@ -110,6 +108,12 @@ fn ready(pages: &Pages) -> Response<Full<Bytes>> {
     }
     let missing = pages.readiness.missing().join(", ");
     text(StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {missing}\n"))
+}
+
+fn typed(kind: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::OK, body);
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+    response
 }
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
@@ -137,7 +141,12 @@ mod tests {
     fn readyz_says_what_is_missing() {
         let readiness = Readiness::default();
         let token = readiness.token("accounts");
-        let mut pages = Pages { readiness, draining: Arc::new(|| false), metrics: Arc::new(|| "# EOF\n".to_owned()) };
+        let mut pages = Pages {
+            readiness,
+            draining: Arc::new(|| false),
+            metrics: Arc::new(|| "# EOF\n".to_owned()),
+            members: Arc::new(|| "{}".to_owned()),
+        };
         assert_eq!(ask(&pages, "/readyz"), (503, "waiting for: accounts\n".into()));
         drop(token);
         assert_eq!(ask(&pages, "/readyz"), (200, "ok\n".into()));
@@ -145,6 +154,7 @@ mod tests {
         assert_eq!(ask(&pages, "/readyz"), (503, "draining\n".into()));
         assert_eq!(ask(&pages, "/livez").0, 200);
         assert_eq!(ask(&pages, "/metrics"), (200, "# EOF\n".into()));
+        assert_eq!(ask(&pages, "/members"), (200, "{}".into()));
         assert_eq!(ask(&pages, "/").0, 404);
     }
 }

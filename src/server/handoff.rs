@@ -9,29 +9,39 @@
 //! Not here: what the rules are (`ownership`), how messages travel (`peer`), how an operation is carried out (`forward`).
 
 mod alive;
+mod desk;
+mod driver;
 mod figures;
 mod inbox;
+mod outputs;
 mod pace;
+pub mod page;
 mod shared;
+mod source;
+mod thread;
 mod ticket;
 mod tickets;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
 pub use self::figures::{Figures, Forwards, Status};
 use self::inbox::Command;
 use self::shared::Shared;
+pub use self::source::Source;
+pub use self::thread::{HandoffConfig, Idle, Life, Running};
 pub use self::ticket::{Ticket, Verdict};
 use crate::cache::store::{Carried, Name};
 use crate::ownership::member::{MemberId, Uid};
 use crate::ownership::message::{Answer, Refusal, Request, Stamp};
 use crate::ownership::shard::Place;
 use crate::ownership::snapshot::Snapshot;
+use crate::ownership::view::View;
 use crate::ownership::{LeaseAsk, LeaseVerdict, MAX_CLOCK_AHEAD_US, Origin};
 use crate::rpc::failure::Failure;
 
@@ -44,8 +54,8 @@ pub struct Handoff(Arc<Shared>);
 pub struct Topology {
     pub me: Arc<MemberId>,
     pub snapshot: Arc<Snapshot>,
-    /// Who does not have this view: what is sent to them brings it.
-    behind: BTreeSet<Uid>,
+    /// Who does not have this view, and what brings it: what is sent to them does.
+    behind: BTreeMap<Uid, Arc<View>>,
 }
 
 impl Handoff {
@@ -89,7 +99,7 @@ impl Handoff {
     pub fn try_accept(&self, stamp: &Stamp) -> Option<Result<(), Refusal>> {
         let topology = self.0.topology.load();
         let me = &topology.me;
-        if stamp.digest != topology.snapshot.digest() || topology.behind.contains(&stamp.from.uid) {
+        if stamp.digest != topology.snapshot.digest() || topology.behind.contains_key(&stamp.from.uid) {
             return None;
         }
         if stamp.to.uid != me.uid || (stamp.to.boot != 0 && stamp.to.boot != me.boot) {
@@ -117,15 +127,15 @@ impl Handoff {
     #[must_use]
     pub fn stamp(&self, to: &MemberId) -> Stamp {
         let topology = self.0.topology.load();
-        let behind = topology.behind.contains(&to.uid);
-        self.0.stamp(&topology, to, behind)
+        self.0.stamp(&topology, to, topology.behind.get(&to.uid))
     }
 
     /// The stamp of an answer to a message with this one: the view with it, if the sender has another.
     #[must_use]
     pub fn answer_stamp(&self, to: &Stamp) -> Stamp {
         let topology = self.0.topology.load();
-        self.0.stamp(&topology, &to.from, to.digest != topology.snapshot.digest())
+        let other = to.digest != topology.snapshot.digest();
+        self.0.stamp(&topology, &to.from, other.then(|| topology.snapshot.view()))
     }
 
     /// A peer asks something of the hand-off.
@@ -141,6 +151,11 @@ impl Handoff {
         asked.await.unwrap_or(Err(Refusal::Over))
     }
 
+    /// A forward to this member was refused: so the hand-off notices before it asks by itself.
+    pub fn refused_by(&self, member: &MemberId) {
+        self.0.inbox.mention(Command::RefusedBy(member.clone()));
+    }
+
     /// This replica's allowance for an account is used up: asks the account's home for more. Then the operation is to be tried
     /// again; it may need another lease.
     ///
@@ -153,6 +168,25 @@ impl Handoff {
             LeaseVerdict::OverKeys { limit } => Err(Failure::QuotaKeys { account, limit }),
             LeaseVerdict::OverBytes { limit } => Err(Failure::QuotaBytes { account, limit }),
         }
+    }
+
+    /// Since when the view is as it is.
+    #[must_use]
+    pub fn view_age(&self) -> Duration {
+        let changed_us = self.0.figures.view_changed_us.load(Ordering::Relaxed);
+        Duration::from_micros(self.0.clock.us_at(Instant::now()).saturating_sub(changed_us))
+    }
+
+    /// How it stood at the last tick; none before the first list.
+    #[must_use]
+    pub fn status(&self) -> Option<Arc<Status>> {
+        self.0.status.load_full()
+    }
+
+    /// Operations and leases that wait.
+    #[must_use]
+    pub fn tickets(&self) -> usize {
+        self.0.inbox.tickets()
     }
 
     /// What is counted of the hand-off; forwards are counted there by who forwards.
@@ -174,7 +208,7 @@ impl Topology {
     /// Whether a member has another view than this, as far as is known.
     #[must_use]
     pub fn is_behind(&self, uid: &Uid) -> bool {
-        self.behind.contains(uid)
+        self.behind.contains_key(uid)
     }
 }
 

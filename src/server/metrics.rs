@@ -4,6 +4,7 @@
 //! Labels are bounded: methods are a table, codes are gRPC's 17, accounts are those of the wall's registry.
 
 mod around;
+mod cluster;
 mod render;
 
 use std::sync::atomic::{AtomicU64, Ordering};

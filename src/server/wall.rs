@@ -184,8 +184,9 @@ impl Wall {
     /// What the metrics are rendered from.
     #[must_use]
     pub fn sources(&self) -> Sources {
+        let handoff = self.cluster.as_ref().map(|cluster| cluster.handoff.clone());
         let (metrics, store, accounts) = (self.metrics.clone(), self.store.clone(), self.accounted.clone());
-        Sources { metrics, store, accounts, source: self.accounts.clone(), held: self.held.clone() }
+        Sources { metrics, store, accounts, source: self.accounts.clone(), held: self.held.clone(), handoff }
     }
 
     /// A connection's side of the wall.

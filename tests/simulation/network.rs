@@ -54,7 +54,7 @@ impl World {
             Message::Request { call, stamp, request } => match replica.request(&stamp, &request, now) {
                 Ok((stamp, answer)) => self.send(to, from, reply, Message::Answer { call, stamp, answer }),
                 Err(Refusal::NotMe | Refusal::Over) => self.send(to, from, reply, Message::Refused { call }),
-                Err(Refusal::ClockAhead) => {}
+                Err(Refusal::ClockAhead | Refusal::Starting) => {}
             },
             Message::Answer { call, stamp, answer } => replica.answer(call, &stamp, answer, now),
             Message::Refused { call } => replica.refused(call, now),

@@ -8,6 +8,7 @@ use crate::server::accept::WireConfig;
 use crate::server::accounts::remote::{Policy, RemoteConfig, RemoteService};
 use crate::server::admin::Pages;
 use crate::server::config::{AccountsConfig, AccountsService, ClientAuth, Config};
+use crate::server::handoff::page;
 use crate::server::health::Health;
 use crate::server::memory::{Kernel, Source};
 use crate::server::readiness::Readiness;
@@ -123,10 +124,12 @@ fn or_for_ever(time: Duration) -> Duration {
 pub(super) fn pages(readiness: &Readiness, health: &Health, wall: &Wall) -> Pages {
     let health = health.clone();
     let sources = wall.sources();
+    let handoff = sources.handoff.clone();
     Pages {
         readiness: readiness.clone(),
         draining: Arc::new(move || !health.is_starting() && !health.is_serving()),
         metrics: Arc::new(move || sources.render()),
+        members: Arc::new(move || page::text(handoff.as_ref())),
     }
 }
 

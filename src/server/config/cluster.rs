@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::check::ConfigError;
 use super::duration;
+use crate::cluster::Family;
 
 /// Other replicas: where they are told of, and how they talk.
 #[derive(Args, Clone, Debug)]
@@ -25,6 +26,11 @@ pub struct ClusterConfig {
     /// Its namespace; default: this pod's own
     #[arg(long, env = "LARDER_MEMBERS_NAMESPACE", requires = "members_service", value_name = "NAME")]
     pub members_namespace: Option<String>,
+
+    /// Which of their addresses members of a dual-stack Service have on the ring, ipv4 or ipv6, the same at all replicas;
+    /// default: that of --advertise
+    #[arg(long, env = "LARDER_ADDRESS_FAMILY", value_name = "FAMILY")]
+    pub address_family: Option<Family>,
 
     /// Where other replicas call
     #[arg(long, env = "LARDER_PEER_LISTEN", default_value = "0.0.0.0:7071", value_name = "ADDR:PORT")]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cache::store::{Carried, Name};
 use crate::ownership::copies::Frozen;
+use crate::ownership::member::MemberId;
 use crate::ownership::message::{Answer, Request};
 use crate::ownership::shard::Place;
 use crate::ownership::snapshot::Snapshot;
@@ -50,6 +51,7 @@ pub struct Forwards {
 /// How the hand-off stands at the last tick.
 #[derive(Clone, Debug)]
 pub struct Status {
+    pub me: MemberId,
     pub snapshot: Arc<Snapshot>,
     /// Every member has cleared this one once.
     pub ready: bool,
@@ -60,7 +62,8 @@ pub struct Status {
     /// Members that have not cleared this one, and those that hold copies for it.
     pub waiting: usize,
     pub sources: usize,
-    pub tickets: usize,
+    /// No hand-off is under way.
+    pub settled: bool,
     pub source_age: Duration,
     pub held_back: bool,
 }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::ticket::{Slot, Ticket};
 use crate::cache::store::{Carried, Name};
+use crate::ownership::member::MemberId;
 use crate::ownership::message::{Answer, CallId, Refusal, Request, Stamp};
 use crate::ownership::shard::Place;
 use crate::ownership::{LeaseAsk, LeaseId, LeaseVerdict, Origin, RequestId};
@@ -56,6 +57,8 @@ pub(super) enum Command {
         id: CallId,
         outcome: Outcome,
     },
+    /// A forward to this member was refused.
+    RefusedBy(MemberId),
     /// SIGTERM.
     Leave,
 }
@@ -88,6 +91,8 @@ pub(super) struct Notes {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Note {
     TurnedAway(RequestId),
+    /// Told to run, the shard would not have it.
+    Again(RequestId),
     Finished(RequestId),
     LeaseOver(LeaseId),
 }
@@ -130,7 +135,12 @@ impl Inbox {
         Ok(ticket)
     }
 
-    /// Waits for a verdict; none when there was none before the deadline, or the thread ended.
+    /// Tells something that will be noticed later anyway.
+    pub(super) fn mention(&self, command: Command) {
+        let _ = self.commands.try_send(command);
+    }
+
+    /// Waits for a verdict; an error when there was none before the deadline, or the thread ended.
     pub(super) async fn lease(&self, ask: LeaseAsk, deadline: Option<Instant>) -> Result<LeaseVerdict, Failure> {
         let id = self.enter()?;
         let _asking = Asking(id, &self.notes);
@@ -168,6 +178,10 @@ impl Inbox {
 impl Notes {
     pub(super) fn turned_away(&self, id: RequestId) {
         self.leave(Note::TurnedAway(id));
+    }
+
+    pub(super) fn again(&self, id: RequestId) {
+        self.leave(Note::Again(id));
     }
 
     pub(super) fn finished(&self, id: RequestId) {

@@ -12,6 +12,7 @@ use super::inbox::Inbox;
 use crate::cache::version::HybridClock;
 use crate::ownership::member::MemberId;
 use crate::ownership::message::Stamp;
+use crate::ownership::view::View;
 use crate::server::clock::Clock;
 
 pub(super) struct Shared {
@@ -28,12 +29,12 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn stamp(&self, topology: &Topology, to: &MemberId, with_view: bool) -> Stamp {
+    pub(super) fn stamp(&self, topology: &Topology, to: &MemberId, view: Option<&Arc<View>>) -> Stamp {
         Stamp {
             from: (*topology.me).clone(),
             to: to.clone(),
             digest: topology.snapshot.digest(),
-            view: with_view.then(|| Arc::clone(topology.snapshot.view())),
+            view: view.map(Arc::clone),
             clock_us: self.versions.latest_us(),
         }
     }

@@ -61,6 +61,11 @@ impl Ticket {
     pub fn turned_away(&mut self) {
         self.notes.turned_away(self.id);
     }
+
+    /// It was told to run, but its shard would still not have it: to be looked at again.
+    pub fn again(&mut self) {
+        self.notes.again(self.id);
+    }
 }
 
 impl Slot {

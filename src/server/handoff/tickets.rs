@@ -1,81 +1,76 @@
-//! Operations that wait, as the thread knows them.
+//! Operations and leases that wait, as the thread knows them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::ticket::{Slot, Verdict};
-use crate::cache::store::Name;
-use crate::ownership::shard::Place;
-use crate::ownership::{Origin, RequestId};
+use tokio::sync::oneshot;
 
-/// Every ticket that has not finished. As many as there may be tickets.
+use super::ticket::{Slot, Verdict};
+use crate::cache::store::Place;
+use crate::ownership::{LeaseId, LeaseVerdict, Origin, RequestId};
+
+/// Every ticket that has not finished, and every ask for a lease. As many as there may be tickets.
 #[derive(Default)]
 pub(super) struct Tickets {
     tickets: HashMap<RequestId, Waiting>,
-    /// Keys that were resolved as missing while some who waited for them were told to run and have not finished:
-    /// until they have, the shard must know that the key is resolved. A miss is not remembered beyond that (rule 7).
-    misses: BTreeSet<Place<Name>>,
-    /// How many were told to run, by place.
-    running: BTreeMap<Place<Name>, usize>,
+    leases: HashMap<LeaseId, oneshot::Sender<LeaseVerdict>>,
 }
 
 struct Waiting {
-    place: Place<Name>,
+    place: Place,
     origin: Origin,
     slot: Arc<Slot>,
-    runs: bool,
 }
 
 impl Tickets {
-    pub(super) fn insert(&mut self, id: RequestId, place: Place<Name>, origin: Origin, slot: Arc<Slot>) {
-        self.tickets.insert(id, Waiting { place, origin, slot, runs: false });
+    pub(super) fn insert(&mut self, id: RequestId, place: Place, origin: Origin, slot: Arc<Slot>) {
+        self.tickets.insert(id, Waiting { place, origin, slot });
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.tickets.len()
+    pub(super) fn get(&self, id: RequestId) -> Option<(Place, Origin)> {
+        self.tickets.get(&id).map(|waiting| (waiting.place.clone(), waiting.origin))
     }
 
     /// All of them, for a state machine that starts.
-    pub(super) fn all(&self) -> Vec<(RequestId, Place<Name>, Origin)> {
+    pub(super) fn all(&self) -> Vec<(RequestId, Place, Origin)> {
         self.tickets.iter().map(|(id, waiting)| (*id, waiting.place.clone(), waiting.origin)).collect()
     }
 
-    pub(super) fn tell(&mut self, id: RequestId, verdict: Verdict) {
-        let Some(waiting) = self.tickets.get_mut(&id) else { return };
-        if verdict == Verdict::Run && !waiting.runs {
-            waiting.runs = true;
-            *self.running.entry(waiting.place.clone()).or_default() += 1;
+    pub(super) fn tell(&self, id: RequestId, verdict: Verdict) {
+        if let Some(waiting) = self.tickets.get(&id) {
+            waiting.slot.give(verdict);
         }
-        waiting.slot.give(verdict);
     }
 
-    /// All are told the same, and forgotten.
-    pub(super) fn tell_all(&mut self, verdict: &Verdict) {
+    pub(super) fn remove(&mut self, id: RequestId) {
+        self.tickets.remove(&id);
+    }
+
+    pub(super) fn insert_lease(&mut self, id: LeaseId, reply: oneshot::Sender<LeaseVerdict>) {
+        self.leases.insert(id, reply);
+    }
+
+    pub(super) fn tell_lease(&mut self, id: LeaseId, verdict: LeaseVerdict) {
+        if let Some(reply) = self.leases.remove(&id) {
+            // Who asked may have given up.
+            let _ = reply.send(verdict);
+        }
+    }
+
+    pub(super) fn remove_lease(&mut self, id: LeaseId) {
+        self.leases.remove(&id);
+    }
+
+    /// Whether anything waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.tickets.is_empty() && self.leases.is_empty()
+    }
+
+    /// This process starts again: whoever waits for it is told so.
+    pub(super) fn fence(&mut self) {
         for waiting in self.tickets.drain().map(|(_, waiting)| waiting) {
-            waiting.slot.give(verdict.clone());
+            waiting.slot.give(Verdict::Fenced);
         }
-        self.misses.clear();
-        self.running.clear();
-    }
-
-    /// A key was resolved as missing. Whether that may be forgotten at once.
-    pub(super) fn may_forget(&mut self, place: &Place<Name>) -> bool {
-        let runs = self.running.contains_key(place);
-        if runs {
-            self.misses.insert(place.clone());
-        }
-        !runs
-    }
-
-    /// The ticket is gone. Answers a miss that may be forgotten now.
-    pub(super) fn finished(&mut self, id: RequestId) -> Option<Place<Name>> {
-        let waiting = self.tickets.remove(&id).filter(|waiting| waiting.runs)?;
-        let left = self.running.get_mut(&waiting.place)?;
-        *left -= 1;
-        if *left > 0 {
-            return None;
-        }
-        self.running.remove(&waiting.place);
-        self.misses.remove(&waiting.place).then_some(waiting.place)
+        self.leases.clear();
     }
 }

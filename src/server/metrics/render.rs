@@ -12,10 +12,11 @@ use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 use tonic::Code;
 
-use super::around;
 use super::{BUCKETS_US, CODES, MethodMetrics, Metrics, Refusal};
+use super::{around, cluster};
 use crate::cache::store::{Store, StoreStats};
 use crate::server::accounts::Accounts;
+use crate::server::handoff::Handoff;
 use crate::server::held::Held;
 use crate::server::method::Method;
 use crate::server::wall::registry::{AccountCounts, Accounted};
@@ -27,6 +28,8 @@ pub struct Sources {
     pub accounts: Arc<Accounted>,
     pub source: Accounts,
     pub held: Arc<Held>,
+    /// None: this replica is alone.
+    pub handoff: Option<Handoff>,
 }
 
 /// One moment of a replica, ready to be written.
@@ -36,6 +39,7 @@ struct Snapshot {
     accounts: Vec<AccountCounts>,
     source: Accounts,
     held_bytes: u64,
+    handoff: Option<Handoff>,
 }
 
 /// Label pairs of one sample.
@@ -53,6 +57,7 @@ impl Sources {
             accounts: self.accounts.counts(),
             source: self.source.clone(),
             held_bytes: self.held.bytes(),
+            handoff: self.handoff.clone(),
         };
         let mut registry = Registry::default();
         registry.register_collector(Box::new(snapshot));
@@ -93,6 +98,7 @@ impl Collector for Snapshot {
         around::connections(&mut encoder, &self.metrics)?;
         around::certificates(&mut encoder, &self.metrics)?;
         around::accounts(&mut encoder, &self.source)?;
+        cluster::encode(&mut encoder, self.handoff.as_ref())?;
         self.process(&mut encoder)
     }
 }
@@ -265,6 +271,10 @@ pub(super) fn single_counter(encoder: &mut DescriptorEncoder<'_>, name: &str, he
 pub(super) fn single_gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
     metric.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))
+}
+
+pub(super) fn float_gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> fmt::Result {
+    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
 }
 
 fn seconds(ns: u64) -> f64 {
