@@ -122,11 +122,12 @@ pub fn refusal_to(refusal: Refusal) -> pb::Refusal {
     }
 }
 
-/// Whether who refused so is to be treated as one who refuses connections: it is another process than the one meant, and will
-/// never hear what was said.
+/// Whether who refused so is to be treated as one who refuses connections: another process than the one meant listens there,
+/// and what was said will never be heard. Not so a replica of another cluster: a claim that it "refused" would count as
+/// cleared (rule 5), and it would come to own keys by a ring that the others do not talk to.
 #[must_use]
 pub fn is_refused_connection(refusal: i32) -> bool {
-    matches!(pb::Refusal::try_from(refusal), Ok(pb::Refusal::NotMe | pb::Refusal::Over | pb::Refusal::OtherCluster))
+    matches!(pb::Refusal::try_from(refusal), Ok(pb::Refusal::NotMe | pb::Refusal::Over))
 }
 
 #[cfg(test)]

@@ -158,13 +158,18 @@ async fn enter(
 fn prepare(socket: std::net::TcpStream, config: &WireConfig) -> io::Result<TcpStream> {
     socket.set_nonblocking(true)?;
     socket.set_nodelay(true)?;
-    let options = SockRef::from(&socket);
+    watch_path(&SockRef::from(&socket), config.dead_path_timeout)?;
+    TcpStream::from_std(socket)
+}
+
+/// Has the kernel find out within this time when the path of a connection is dead.
+pub(super) fn watch_path(options: &SockRef<'_>, dead_path_timeout: Duration) -> io::Result<()> {
     // Probes go out while nothing is to be sent; the user timeout counts both them and unacknowledged output.
-    let probe = (config.dead_path_timeout / 3).max(Duration::from_secs(1));
+    let probe = (dead_path_timeout / 3).max(Duration::from_secs(1));
     options.set_tcp_keepalive(&TcpKeepalive::new().with_time(probe).with_interval(probe))?;
     #[cfg(target_os = "linux")]
-    options.set_tcp_user_timeout(Some(config.dead_path_timeout))?;
-    TcpStream::from_std(socket)
+    options.set_tcp_user_timeout(Some(dead_path_timeout))?;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -10,9 +10,18 @@
 
 mod client;
 pub mod desk;
+mod dial;
 mod error;
-#[expect(dead_code, reason = "the connections come next")]
+pub mod lane;
+pub mod links;
 mod operation;
+mod outgoing;
+mod received;
+mod seldom;
+pub mod serve;
+mod slots;
+pub mod stats;
+mod told;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -23,6 +32,7 @@ use tokio::time::Instant;
 pub use self::client::{Peers, PeersConfig};
 pub use self::desk::Desk;
 pub use self::error::{CallError, ForwardError};
+pub use self::serve::{Service, ServiceConfig, wire_config};
 use super::accounts::Limits;
 use super::method::Method;
 use crate::cache::key::AccountId;

@@ -15,14 +15,19 @@ use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use sha2::{Digest as _, Sha256};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use zeroize::Zeroizing;
 
+use self::name::OfName;
 use super::drain;
+
+mod name;
+
+const VERSIONS: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
 
 /// How often the files are read.
 pub const RELOAD_INTERVAL: Duration = Duration::from_secs(2);
@@ -50,6 +55,9 @@ pub enum ClientCertificates {
     Optional(PathBuf),
     /// Who shows none signed by a CA of this PEM file is refused.
     Required(PathBuf),
+    /// As `Required`, and it must be for this name: replicas among themselves, whose addresses are in no certificate. The
+    /// same certificate, CA and name serve for connections to them ([`Tls::connector`]).
+    Peers { ca: PathBuf, name: ServerName<'static> },
 }
 
 /// Why TLS cannot be set up.
@@ -88,12 +96,20 @@ pub struct Tls(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     files: TlsConfig,
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<Configs>,
     /// Digest of the files that were last tried, good or bad.
     tried: parking_lot::Mutex<[u8; 32]>,
     is_kept_fresh: AtomicBool,
     reloads: AtomicU64,
     failed_reloads: AtomicU64,
+}
+
+/// What is made of the files.
+#[derive(Debug)]
+struct Configs {
+    server: Arc<ServerConfig>,
+    /// For connections to other replicas.
+    client: Option<Arc<ClientConfig>>,
 }
 
 /// The content of the files.
@@ -110,7 +126,7 @@ impl Tls {
     /// When one cannot be read, is not PEM, or key and certificate do not fit.
     pub fn load(files: TlsConfig) -> Result<Self, TlsError> {
         let material = Material::read(&files)?;
-        let current = ArcSwap::from_pointee(material.server_config(&files)?);
+        let current = ArcSwap::from_pointee(material.configs(&files)?);
         Ok(Self(Arc::new(Inner {
             files,
             current,
@@ -133,11 +149,19 @@ impl Tls {
 
     /// For the next connection.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.0.current.load_full())
+        TlsAcceptor::from(Arc::clone(&self.0.current.load().server))
+    }
+
+    /// For the next connection to another replica, and the name that its certificate must be for; only with
+    /// [`ClientCertificates::Peers`].
+    pub(super) fn connector(&self) -> Option<(TlsConnector, ServerName<'static>)> {
+        let ClientCertificates::Peers { name, .. } = &self.0.files.clients else { return None };
+        let client = self.0.current.load().client.clone()?;
+        Some((TlsConnector::from(client), name.clone()))
     }
 
     /// Reads the files again and again, until `drain` begins. A second call on the same files ends at once.
-    pub(super) async fn keep_fresh(self, mut drain: drain::Watch) {
+    pub async fn keep_fresh(self, mut drain: drain::Watch) {
         if self.0.is_kept_fresh.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -161,9 +185,9 @@ impl Tls {
         if std::mem::replace(&mut *tried.lock(), digest) == digest {
             return;
         }
-        match material.and_then(|material| material.server_config(files)) {
-            Ok(config) => {
-                current.store(Arc::new(config));
+        match material.and_then(|material| material.configs(files)) {
+            Ok(configs) => {
+                current.store(Arc::new(configs));
                 reloads.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(certificate = %files.certificate.display(), "took the changed TLS files");
             }
@@ -180,7 +204,9 @@ impl Material {
     fn read(files: &TlsConfig) -> Result<Self, TlsError> {
         let ca = match &files.clients {
             ClientCertificates::Ignored => Vec::new(),
-            ClientCertificates::Optional(ca) | ClientCertificates::Required(ca) => bytes(ca)?,
+            ClientCertificates::Optional(ca)
+            | ClientCertificates::Required(ca)
+            | ClientCertificates::Peers { ca, .. } => bytes(ca)?,
         };
         Ok(Self { certificate: bytes(&files.certificate)?, key: Zeroizing::new(bytes(&files.key)?), ca })
     }
@@ -195,25 +221,55 @@ impl Material {
     }
 
     /// Parses and checks everything.
-    fn server_config(&self, files: &TlsConfig) -> Result<ServerConfig, TlsError> {
-        let unusable = |source: Box<dyn std::error::Error + Send + Sync>| TlsError::Unusable {
-            certificate: files.certificate.clone(),
-            source,
+    fn configs(&self, files: &TlsConfig) -> Result<Configs, TlsError> {
+        let client = match &files.clients {
+            ClientCertificates::Peers { ca, .. } => Some(Arc::new(self.client_config(files, ca)?)),
+            _ => None,
         };
-        let chain = certificates(&files.certificate, &self.certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key)
-            .map_err(|_| TlsError::Pem { path: files.key.clone(), what: "private key" })?;
+        Ok(Configs { server: Arc::new(self.server_config(files)?), client })
+    }
+
+    fn server_config(&self, files: &TlsConfig) -> Result<ServerConfig, TlsError> {
+        let unusable = |error: rustls::Error| unusable(files, error);
+        let (chain, key) = self.identity(files)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-            .map_err(|error| unusable(error.into()))?;
+            .with_protocol_versions(VERSIONS)
+            .map_err(unusable)?;
         let builder = match self.client_verifier(&files.clients, provider)? {
             None => builder.with_no_client_auth(),
             Some(verifier) => builder.with_client_cert_verifier(verifier),
         };
-        let mut config = builder.with_single_cert(chain, key).map_err(|error| unusable(error.into()))?;
+        let mut config = builder.with_single_cert(chain, key).map_err(unusable)?;
         config.alpn_protocols = vec![b"h2".to_vec()];
         Ok(config)
+    }
+
+    fn client_config(&self, files: &TlsConfig, ca: &Path) -> Result<ClientConfig, TlsError> {
+        let unusable = |error: rustls::Error| unusable(files, error);
+        let (chain, key) = self.identity(files)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_protocol_versions(VERSIONS).map_err(unusable)?;
+        let builder = builder.with_root_certificates(self.roots(ca)?);
+        let mut config = builder.with_client_auth_cert(chain, key).map_err(unusable)?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
+    }
+
+    fn identity(&self, files: &TlsConfig) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
+        let chain = certificates(&files.certificate, &self.certificate)?;
+        let key = PrivateKeyDer::from_pem_slice(&self.key)
+            .map_err(|_| TlsError::Pem { path: files.key.clone(), what: "private key" })?;
+        Ok((chain, key))
+    }
+
+    fn roots(&self, path: &Path) -> Result<RootCertStore, TlsError> {
+        let mut roots = RootCertStore::empty();
+        for root in certificates(path, &self.ca)? {
+            roots.add(root).map_err(|_| no_ca(path))?;
+        }
+        Ok(roots)
     }
 
     fn client_verifier(
@@ -221,20 +277,31 @@ impl Material {
         clients: &ClientCertificates,
         provider: Arc<CryptoProvider>,
     ) -> Result<Option<Arc<dyn ClientCertVerifier>>, TlsError> {
-        let (path, required) = match clients {
+        let path = match clients {
             ClientCertificates::Ignored => return Ok(None),
-            ClientCertificates::Optional(path) => (path, false),
-            ClientCertificates::Required(path) => (path, true),
+            ClientCertificates::Optional(ca)
+            | ClientCertificates::Required(ca)
+            | ClientCertificates::Peers { ca, .. } => ca,
         };
-        let unusable = || TlsError::Pem { path: path.clone(), what: "CA certificate" };
-        let mut roots = RootCertStore::empty();
-        for root in certificates(path, &self.ca)? {
-            roots.add(root).map_err(|_| unusable())?;
-        }
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-        let verifier = if required { verifier } else { verifier.allow_unauthenticated() };
-        verifier.build().map(Some).map_err(|_| unusable())
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(self.roots(path)?), provider);
+        let verifier = match clients {
+            ClientCertificates::Optional(_) => verifier.allow_unauthenticated(),
+            _ => verifier,
+        };
+        let verifier = verifier.build().map_err(|_| no_ca(path))?;
+        Ok(Some(match clients {
+            ClientCertificates::Peers { name, .. } => Arc::new(OfName { chain: verifier, name: name.clone() }),
+            _ => verifier,
+        }))
     }
+}
+
+fn no_ca(path: &Path) -> TlsError {
+    TlsError::Pem { path: path.to_owned(), what: "CA certificate" }
+}
+
+fn unusable(files: &TlsConfig, source: rustls::Error) -> TlsError {
+    TlsError::Unusable { certificate: files.certificate.clone(), source: source.into() }
 }
 
 fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {

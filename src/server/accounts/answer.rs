@@ -27,6 +27,20 @@ pub enum AnswerError {
 /// When it has no account, or one that makes no sense.
 pub fn of_v1(answer: Option<v1::Account>, token: &Digest) -> Result<(Account, bool), AnswerError> {
     let answer = answer.ok_or(AnswerError::NoAccount)?;
+    let limits = limits_of(&answer)?;
+    let id = if answer.id.is_empty() { id_of_token(token) } else { answer.id };
+    if id == TUTORIAL_ACCOUNT {
+        return Err(AnswerError::Reserved);
+    }
+    let id = AccountId::new(&id).map_err(|_| AnswerError::Id)?;
+    Ok((Account { id, limits }, answer.read_only))
+}
+
+/// The limits of an account.
+///
+/// # Errors
+/// When they make no sense.
+pub fn limits_of(answer: &v1::Account) -> Result<Limits, AnswerError> {
     let max_ttl_ms = match limit("max_ttl_ms", answer.max_ttl_ms)? {
         // Over what Larder keeps at all, its own maximum holds: the service need not know it.
         Some(max) => max.min(MAX_TTL_MS),
@@ -37,20 +51,14 @@ pub fn of_v1(answer: Option<v1::Account>, token: &Digest) -> Result<(Account, bo
         return Err(AnswerError::DefaultTtl);
     }
     let rate = rate("requests_per_second", answer.requests_per_second)?;
-    let limits = Limits {
+    Ok(Limits {
         max_keys: limit("max_cache_keys", answer.max_cache_keys)?,
         max_bytes: limit("max_bytes", answer.max_bytes)?,
         guaranteed_bytes: limit("guaranteed_bytes", answer.guaranteed_bytes)?.unwrap_or(0),
         default_ttl_ms,
         max_ttl_ms,
         ..Limits::default().with_rate(rate, self::rate("burst", answer.burst)?)
-    };
-    let id = if answer.id.is_empty() { id_of_token(token) } else { answer.id };
-    if id == TUTORIAL_ACCOUNT {
-        return Err(AnswerError::Reserved);
-    }
-    let id = AccountId::new(&id).map_err(|_| AnswerError::Id)?;
-    Ok((Account { id, limits }, answer.read_only))
+    })
 }
 
 /// The same for the tutorial's `rpc.Accounts`, which knows one limit and no ids.
@@ -65,17 +73,23 @@ pub fn of_tutorial(answer: Option<tutorial::Account>, token: &Digest) -> Result<
 /// A grant as `larder.v1.Accounts` says it.
 #[must_use]
 pub fn to_v1(grant: &Grant) -> v1::Account {
-    let limits = &grant.account.limits;
+    let Account { id, limits } = &*grant.account;
+    v1::Account { read_only: grant.read_only, ..account_to_v1(id, limits) }
+}
+
+/// An account as `larder.v1.Account` says it, of a token that may write.
+#[must_use]
+pub fn account_to_v1(id: &AccountId, limits: &Limits) -> v1::Account {
     v1::Account {
         max_cache_keys: number(limits.max_keys.unwrap_or(0)),
-        id: grant.account.id.to_string(),
+        id: id.to_string(),
         max_bytes: number(limits.max_bytes.unwrap_or(0)),
         requests_per_second: limits.requests_per_second.unwrap_or(0).into(),
         guaranteed_bytes: number(limits.guaranteed_bytes),
         burst: limits.burst.into(),
         default_ttl_ms: number(limits.default_ttl_ms.unwrap_or(0)),
         max_ttl_ms: number(limits.max_ttl_ms),
-        read_only: grant.read_only,
+        read_only: false,
     }
 }
 

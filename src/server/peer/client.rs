@@ -1,20 +1,30 @@
-//! Connections to other replicas' peer ports.
+//! The other replicas, as this one reaches them.
 
-use std::sync::{Arc, OnceLock};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock, Weak};
+
+use parking_lot::Mutex;
 
 use super::desk::{Desk, Reply};
+use super::dial::DialError;
 use super::error::{CallError, ForwardError};
+use super::lane::{Lane, NotTaken, OnItsWay, Phase, drive};
+use super::links::Links;
+use super::seldom::Seldom;
+use super::stats::PeersStats;
 use super::{Forward, Forwarded};
 use crate::cache::store::Name;
 use crate::ownership::member::MemberId;
 use crate::ownership::message::{Request, Stamp};
 use crate::ownership::snapshot::Snapshot;
+use crate::rpc::peer::Stranger;
+use crate::rpc::proto::peer::v1::Refusal;
 use crate::server::clock::Clock;
+use crate::server::held::Held;
 use crate::server::tls::Tls;
-
-/// The other replicas, as this one reaches them. Cheap to clone.
-#[derive(Clone)]
-pub struct Peers(Arc<Shared>);
 
 /// What this replica's connections to the others need.
 #[derive(Clone, Debug)]
@@ -27,17 +37,45 @@ pub struct PeersConfig {
     pub clock: Clock,
 }
 
-struct Shared {
-    #[expect(dead_code, reason = "the connections come next")]
-    config: PeersConfig,
-    desk: OnceLock<Arc<dyn Desk>>,
+/// The other replicas, as this one reaches them. Cheap to clone.
+#[derive(Clone)]
+pub struct Peers(Arc<Shared>);
+
+pub(super) struct Shared {
+    /// Tells apart several replicas in one process.
+    id: u64,
+    pub(super) config: PeersConfig,
+    pub(super) desk: OnceLock<Arc<dyn Desk>>,
+    pub(super) stats: PeersStats,
+    pub(super) held: Arc<Held>,
+    seldom: Seldom,
+    /// The lanes of all workers, to close them. One per worker and member, and a few that end.
+    lanes: Mutex<Vec<Weak<Lane>>>,
+    links: Links,
+}
+
+type Lanes = HashMap<(u64, MemberId), Arc<Lane>>;
+
+thread_local! {
+    /// This worker's lanes. A worker is a thread with one runtime, so a lane's task and its forwards never cross cores.
+    static LANES: RefCell<Lanes> = RefCell::default();
 }
 
 impl Peers {
     /// Nobody is reached before [`Self::attach`].
     #[must_use]
     pub fn new(config: PeersConfig) -> Self {
-        Self(Arc::new(Shared { config, desk: OnceLock::new() }))
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(Arc::new(Shared {
+            id: NEXT.fetch_add(1, Relaxed),
+            config,
+            desk: OnceLock::new(),
+            stats: PeersStats::default(),
+            held: drive::held(),
+            seldom: Seldom::default(),
+            lanes: Mutex::default(),
+            links: Links::default(),
+        }))
     }
 
     /// Whose stamps forwards carry, and who takes those of their answers. Once, before the first forward.
@@ -46,25 +84,117 @@ impl Peers {
         debug_assert!(first, "a replica has one desk");
     }
 
-    /// Closes the connections to whoever is not present any more, or under another address: forwards under way end with
-    /// [`ForwardError::Unknown`]. To be called with each topology.
-    pub fn keep_only(&self, _topology: &Snapshot) {}
+    /// Counters for metrics.
+    #[must_use]
+    pub fn stats(&self) -> &PeersStats {
+        &self.0.stats
+    }
 
-    /// Says one message of the hand-off. `address` is that of the peer port. On the hand-off's thread.
+    /// Closes the connections to whoever is not present any more, or is under another address: forwards under way end with
+    /// [`ForwardError::Unknown`]. To be called with each topology.
+    pub fn keep_only(&self, topology: &Snapshot) {
+        let peers: HashMap<&MemberId, &str> =
+            topology.present().map(|member| (&member.id, &*member.endpoint.peer)).collect();
+        let lanes: Vec<Arc<Lane>> = self.0.lanes.lock().iter().filter_map(Weak::upgrade).collect();
+        for lane in lanes {
+            if peers.get(&lane.to).is_none_or(|address| **address != *lane.address) {
+                lane.close();
+            }
+        }
+        self.0.links.keep_only(|address| peers.values().any(|peer| *peer == address));
+    }
+
+    /// Says one message of the hand-off. `address` is that of the peer port. On the hand-off's runtime: its connections live
+    /// there. Ends by itself; dropping it takes the message back if it can still be.
     ///
     /// # Errors
     /// When there is no answer. The caller repeats what may be repeated.
-    #[expect(clippy::unused_async, reason = "the connections come next")]
-    pub async fn call(&self, _address: &str, _stamp: Stamp, _request: Request<Name>) -> Result<Reply, CallError> {
-        Err(CallError::Lost)
+    pub async fn call(&self, address: &str, stamp: Stamp, request: Request<Name>) -> Result<Reply, CallError> {
+        self.0.stats.calls.fetch_add(1, Relaxed);
+        let answered = self.0.links.call(&self.0, address, stamp, request).await;
+        if answered.is_err() {
+            self.0.stats.calls_lost.fetch_add(1, Relaxed);
+        }
+        answered
     }
 
     /// Forwards one operation, together with all others of this worker to that member in this turn. On a worker.
     ///
     /// # Errors
     /// When there is no answer.
-    #[expect(clippy::unused_async, reason = "the connections come next")]
-    pub async fn forward(&self, _to: &MemberId, _address: &str, _forward: &Forward) -> Result<Forwarded, ForwardError> {
-        Err(ForwardError::Refused)
+    pub async fn forward(&self, to: &MemberId, address: &str, forward: &Forward) -> Result<Forwarded, ForwardError> {
+        let sent = self.send(to, address, forward);
+        sent?.await
+    }
+
+    fn send(&self, to: &MemberId, address: &str, forward: &Forward) -> Result<OnItsWay, ForwardError> {
+        let pushed = LANES.with_borrow_mut(|lanes| {
+            let key = (self.0.id, to.clone());
+            if let Some(lane) = lanes.get(&key).filter(|lane| *lane.address == *address) {
+                match lane.push(forward) {
+                    Err(NotTaken::Ended) => {}
+                    pushed => return pushed,
+                }
+            }
+            self.open(lanes, key, address).push(forward)
+        });
+        pushed.map_err(|why| match why {
+            NotTaken::Ended | NotTaken::Refused => ForwardError::Refused,
+            NotTaken::Full => {
+                self.0.stats.full.fetch_add(1, Relaxed);
+                ForwardError::Full
+            }
+        })
+    }
+
+    /// A new lane in place of the one that ended, if there was one.
+    fn open(&self, lanes: &mut Lanes, key: (u64, MemberId), address: &str) -> Arc<Lane> {
+        let before = lanes.remove(&key);
+        if let Some(before) = &before {
+            before.retire();
+        }
+        let failures = before.filter(|before| *before.address == *address).map_or(0, |before| before.failures());
+        lanes.retain(|_, lane| !matches!(lane.phase(), Phase::Over { .. }));
+        let lane = Lane::new(key.1.clone(), address, failures);
+        lanes.insert(key, Arc::clone(&lane));
+        let mut all = self.0.lanes.lock();
+        all.retain(|lane| lane.strong_count() > 0);
+        all.push(Arc::downgrade(&lane));
+        drop(all);
+        tokio::spawn(drive::run(Arc::clone(&lane), Arc::clone(&self.0)));
+        lane
+    }
+}
+
+impl Shared {
+    /// A connection did not come about.
+    pub(super) fn cannot_reach(&self, to: &str, address: &str, error: &DialError) {
+        self.stats.not_connected.fetch_add(1, Relaxed);
+        if self.seldom.may_say("not connected", address) {
+            tracing::warn!(to, address, %error, "cannot reach a replica");
+        }
+    }
+
+    /// The other said so.
+    pub(super) fn turned_down(&self, to: &str, address: &str, refusal: i32) {
+        self.stats.turned_down.fetch_add(1, Relaxed);
+        let reason = Refusal::try_from(refusal).map_or("", |refusal| refusal.as_str_name());
+        if refusal == Refusal::OtherCluster as i32 {
+            if self.seldom.may_say("other cluster", address) {
+                let cluster = &self.config.cluster;
+                tracing::error!(to, address, cluster, "a replica says that it belongs to another cluster");
+            }
+        } else if self.seldom.may_say("turned down", address) {
+            tracing::warn!(to, address, reason, "a replica turned down what was said to it");
+        }
+    }
+
+    /// The other is not one of this cluster.
+    pub(super) fn stranger(&self, to: &str, address: &str, stranger: &Stranger) {
+        self.stats.turned_down.fetch_add(1, Relaxed);
+        if self.seldom.may_say("other cluster", address) {
+            let cluster = &self.config.cluster;
+            tracing::error!(to, address, cluster, error = %stranger, "a member is none of this cluster");
+        }
     }
 }

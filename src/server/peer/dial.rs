@@ -1,0 +1,91 @@
+//! From an address of a peer port to HTTP/2 on it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{Builder, Connection, SendRequest};
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::rpc::coalesce::Coalesce;
+use crate::server::accept::config::DEAD_PATH_TIMEOUT;
+use crate::server::connection::watch_path;
+use crate::server::tls::Tls;
+
+/// A connection is made, TLS and HTTP/2 included, within this time: a member that cannot do it in a second is taken for
+/// silent anyway.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Bytes that the other may send ahead on a stream: a page, so that a page takes one round trip.
+const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// The same for all streams of a connection.
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// Bytes in one frame that the other sends: larger ones than HTTP/2's 16 KiB cost fewer of everything.
+const MAX_FRAME_BYTES: u32 = 256 * 1024;
+
+/// Bytes that one stream may have in HTTP/2's own buffer.
+const SEND_BUFFER_BYTES: usize = 1024 * 1024;
+
+/// A connection, plain or TLS.
+pub(super) type Io = Box<dyn Socket>;
+
+/// What a connection is made of.
+pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
+
+/// Both halves of HTTP/2: where requests go, and what must be polled for them to get on.
+pub(super) type Http2 = (SendRequest<Bytes>, Connection<Io, Bytes>);
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum DialError {
+    /// Nobody listens there.
+    #[error("the connection was refused")]
+    Refused,
+    #[error("`{0}` is no address; it must be IP:PORT")]
+    Address(String),
+    #[error("no connection within {} ms", CONNECT_TIMEOUT.as_millis())]
+    Timeout,
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    #[error("TLS failed; check both certificates, the CA and the configured name: {0}")]
+    Tls(io::Error),
+    #[error("HTTP/2 failed: {0}")]
+    Http2(h2::Error),
+}
+
+/// Connects.
+pub(super) async fn dial(address: &str, tls: Option<&Tls>) -> Result<Http2, DialError> {
+    timeout(CONNECT_TIMEOUT, connect(address, tls)).await.unwrap_or(Err(DialError::Timeout))
+}
+
+async fn connect(address: &str, tls: Option<&Tls>) -> Result<Http2, DialError> {
+    let to: SocketAddr = address.parse().map_err(|_| DialError::Address(address.to_owned()))?;
+    let socket = TcpStream::connect(to).await.map_err(|error| match error.kind() {
+        io::ErrorKind::ConnectionRefused => DialError::Refused,
+        _ => DialError::Connect(error),
+    })?;
+    socket.set_nodelay(true).map_err(DialError::Connect)?;
+    watch_path(&SockRef::from(&socket), DEAD_PATH_TIMEOUT).map_err(DialError::Connect)?;
+    let io: Io = match tls.and_then(Tls::connector) {
+        None => Box::new(Coalesce::new(socket)),
+        Some((connector, name)) => {
+            Box::new(connector.connect(name, Coalesce::new(socket)).await.map_err(DialError::Tls)?)
+        }
+    };
+    let mut builder = Builder::new();
+    builder
+        .enable_push(false)
+        .initial_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(MAX_FRAME_BYTES)
+        .max_send_buffer_size(SEND_BUFFER_BYTES);
+    builder.handshake(io).await.map_err(DialError::Http2)
+}

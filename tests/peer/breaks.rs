@@ -1,0 +1,134 @@
+//! Connections that are refused, break or end.
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use futures::future::join_all;
+use larder::ownership::member::MemberId;
+use larder::server::drain::Outcome;
+use larder::server::peer::{ForwardError, Forwarded};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
+
+use crate::pair::{Asker, Owner, eventually, get, topology};
+
+/// An address where nobody listens.
+async fn nobody() -> String {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
+}
+
+#[tokio::test]
+async fn where_nobody_listens_a_forward_is_refused_and_is_reached_once_somebody_does() {
+    let asker = Asker::new();
+    let (id, address) = (MemberId::new("b", 1), nobody().await);
+    for _ in 0..3 {
+        assert_eq!(asker.peers.forward(&id, &address, &get("x")).await, Err(ForwardError::Refused));
+    }
+    // The later ones did not try.
+    assert_eq!(asker.peers.stats().not_connected.load(SeqCst), 1);
+    let owner = Owner::start();
+    let reached = async {
+        while asker.peers.forward(&id, &owner.address(), &get("x")).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), reached).await.unwrap();
+}
+
+#[tokio::test]
+async fn when_a_connection_breaks_what_was_written_is_unknown() {
+    let asker = Asker::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (id, address) = (MemberId::new("b", 1), listener.local_addr().unwrap().to_string());
+    let forward = get("needle in a message");
+    let (came, ()) = tokio::join!(asker.peers.forward(&id, &address, &forward), async {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut heard = Vec::new();
+        while !heard.windows(6).any(|bytes| bytes == b"needle") {
+            assert!(socket.read_buf(&mut heard).await.unwrap() > 0);
+        }
+    });
+    assert_eq!(came, Err(ForwardError::Unknown));
+}
+
+#[tokio::test]
+async fn when_a_connection_breaks_what_was_not_written_whole_is_refused() {
+    let asker = Asker::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (id, address) = (MemberId::new("b", 1), listener.local_addr().unwrap().to_string());
+    // HTTP/2 lets 64 KiB through before the other has said anything.
+    let (small, large) = (get("small"), get(vec![b'x'; 200_000]));
+    let first = asker.peers.forward(&id, &address, &small);
+    let (first, rest, ()) = tokio::join!(
+        first,
+        async {
+            eventually("the first is on its way", || asker.peers.stats().messages.load(SeqCst) == 1).await;
+            join_all((0..3).map(|_| asker.peers.forward(&id, &address, &large))).await
+        },
+        async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut heard = Vec::new();
+            while heard.len() < 60_000 {
+                assert!(socket.read_buf(&mut heard).await.unwrap() > 0);
+            }
+        }
+    );
+    assert_eq!(first, Err(ForwardError::Unknown));
+    assert!(rest.iter().all(|end| *end == Err(ForwardError::Refused)), "{rest:?}");
+}
+
+#[tokio::test]
+async fn a_member_that_the_topology_lost_is_given_up_at_once() {
+    let (asker, owner) = (Asker::new(), Owner::start());
+    let (id, address, wait) = (owner.id(), owner.address(), get("wait"));
+    let here = MemberId::new("a", 1);
+    let (came, ()) = tokio::join!(asker.peers.forward(&id, &address, &wait), async {
+        eventually("it waits there", || owner.echo.seen.lock().len() == 1).await;
+        asker.peers.keep_only(&topology(&[(&here, "127.0.0.1:1"), (&id, &address)]));
+        tokio::task::yield_now().await;
+        asker.peers.keep_only(&topology(&[(&here, "127.0.0.1:1")]));
+    });
+    assert_eq!(came, Err(ForwardError::Unknown));
+    // What it was doing for us is dropped.
+    eventually("it is dropped", || owner.echo.dropped.load(SeqCst) == 1).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_goes_away_answers_what_was_forwarded_and_no_forward_is_lost() {
+    let (asker, owner) = (Asker::new(), Owner::start());
+    let (id, address) = (owner.id(), owner.address());
+    let waits: Vec<_> = (0..50).map(|_| get("wait")).collect();
+    let all = join_all(waits.iter().map(|forward| asker.peers.forward(&id, &address, forward)));
+    let (ends, outcome, ()) = tokio::join!(
+        all,
+        async {
+            eventually("all wait there", || owner.echo.seen.lock().len() == 50).await;
+            owner.drain.drain(Duration::from_secs(20)).await
+        },
+        async {
+            eventually("the port is closed", || std::net::TcpStream::connect(&address).is_err()).await;
+            owner.echo.permits.add_permits(50);
+        }
+    );
+    assert!(ends.iter().all(|end| matches!(end, Ok(Forwarded::Answer(Ok(_))))), "{ends:?}");
+    assert_eq!(outcome, Outcome::Clean);
+    assert_eq!(asker.peers.forward(&id, &address, &get("x")).await, Err(ForwardError::Refused));
+}
+
+#[tokio::test]
+async fn forwards_go_on_over_a_new_connection_when_an_old_one_is_sent_away() {
+    use larder::server::accept::WireConfig;
+    use larder::server::peer::wire_config;
+    let config = WireConfig { connection_age: Duration::from_millis(150), connection_age_jitter: 0.0, ..wire_config() };
+    let (asker, owner) = (Asker::new(), Owner::start_on(config));
+    let (id, address, forward) = (owner.id(), owner.address(), get("x"));
+    let accepted = || owner.wire.stats().accepted();
+    let all = async {
+        while accepted() < 4 {
+            let came = join_all((0..8).map(|_| asker.peers.forward(&id, &address, &forward))).await;
+            assert!(came.iter().all(Result::is_ok), "{came:?}");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all).await.unwrap();
+    assert_eq!(asker.peers.stats().broken.load(SeqCst), 0);
+}
