@@ -76,14 +76,14 @@ impl<I: Item> Batch<I> {
     fn of<M: Message + Default>(call: &Call, message: Bytes, items: fn(M) -> Vec<I>) -> Result<Self, Failure> {
         convert::batch_size(service::count_items(&message))?;
         let wall = &call.connection().wall;
-        let (bytes, raw) = (message.len(), wall.cluster.is_some().then(|| message.clone()).unwrap_or_default());
+        let (bytes, raw) = (message.len(), wall.cluster.is_some().then(|| forward::Messages::of(message.clone())));
         let items = items(convert::decode(message)?);
         let mut kept = wall.held.share();
         kept.resize(bytes + size_of_val(items.as_slice()))?;
         Ok(Self {
             principal: call.principal()?.clone(),
             items: items.into_iter(),
-            raw: forward::Messages::of(raw),
+            raw: raw.unwrap_or_default(),
             kept: Arc::new(kept),
             abroad: Abroad::new(wall),
             index: 0,
@@ -145,7 +145,7 @@ impl<I: Item> Batch<I> {
             if fit == Fit::Full {
                 break;
             }
-            tally.add(call, I::METHOD, outcome.as_ref().map(|()| ()), context);
+            tally.add(call, I::METHOD, outcome.as_ref().copied(), context);
             self.next();
         }
         tally.write(call);

@@ -66,7 +66,7 @@ enum Attempt {
 /// # Errors
 /// Whatever it may fail with.
 pub async fn anywhere(wall: &Wall, forward: &Forward) -> Result<Answered, Failure> {
-    match here_alive(wall, forward, mode(forward.dry_run)) {
+    match here_alive(wall, forward, mode(forward.dry_run), Instant::now()) {
         Ok(frame) => Ok(Answered::Frame(frame)),
         Err(cannot) => carry_out(wall, forward, cannot).await,
     }
@@ -89,12 +89,10 @@ pub async fn carry_out(wall: &Wall, forward: &Forward, cannot: Cannot) -> Result
 }
 
 /// Tries it here; what this replica did while it stood still for too long does not count (rule 16).
-fn here_alive(wall: &Wall, forward: &Forward, mode: Mode) -> Result<Bytes, Cannot> {
-    let since = Instant::now();
+fn here_alive(wall: &Wall, forward: &Forward, mode: Mode, since: Instant) -> Result<Bytes, Cannot> {
     let outcome = run(wall, forward, mode, since);
-    match (&wall.cluster, &outcome) {
-        (Some(cluster), Ok(_) | Err(Cannot::Fail(_))) => cluster.check_alive(since).map_err(Cannot::Fail)?,
-        _ => {}
+    if let (Some(cluster), Ok(_) | Err(Cannot::Fail(_))) = (&wall.cluster, &outcome) {
+        cluster.check_alive(since).map_err(Cannot::Fail)?;
     }
     outcome
 }
@@ -129,12 +127,10 @@ impl Journey<'_> {
         loop {
             match ticket.verdict().await {
                 // The ticket lives until the operation ran: until then the key stays resolved.
-                Verdict::Run => {
-                    return Ok(match self.here(None).await {
-                        Attempt::Over(outcome) => Some(outcome),
-                        Attempt::TurnedAway | Attempt::Unknown => None,
-                    });
-                }
+                Verdict::Run => match self.here(None).await {
+                    Attempt::Over(outcome) => return Ok(Some(outcome)),
+                    Attempt::TurnedAway | Attempt::Unknown => ticket.again(),
+                },
                 Verdict::Forward(to) => match self.there(&to).await {
                     Attempt::Over(outcome) => return Ok(Some(outcome)),
                     Attempt::TurnedAway | Attempt::Unknown => ticket.turned_away(),
@@ -156,7 +152,7 @@ impl Journey<'_> {
         loop {
             let cannot = match known.take() {
                 Some(cannot) => cannot,
-                None => match here_alive(self.wall, self.forward, leases.mode()) {
+                None => match here_alive(self.wall, self.forward, leases.mode(), Instant::now()) {
                     Ok(frame) => return Attempt::Over(Ok(Answered::Frame(frame))),
                     Err(cannot) => cannot,
                 },
@@ -245,5 +241,47 @@ pub(super) fn message_of(answered: Answered) -> Bytes {
     match answered {
         Answered::Frame(mut frame) => frame.split_off(PREFIX_BYTES.min(frame.len())),
         Answered::Message(message) => message,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::key::AccountId;
+
+    fn repeat(method: Method, message: &impl prost::Message, dry_run: bool) -> Repeat {
+        repeat_of(&Forward {
+            method,
+            message: message.encode_to_vec().into(),
+            space: AccountId::new("one").unwrap(),
+            payer: None,
+            deadline: None,
+            dry_run,
+            trace: None,
+        })
+    }
+
+    #[test]
+    fn only_what_changes_nothing_or_remembers_that_it_ran_is_repeated_by_itself() {
+        let (key, once) = ("k".to_owned(), Repeat::ByItsClient { idempotent: false });
+        let client_may = Repeat::ByItsClient { idempotent: true };
+        let store = v1::StoreRequest { key: key.clone(), ..Default::default() };
+        let if_absent = v1::StoreRequest { condition: v1::StoreCondition::IfAbsent.into(), ..store.clone() };
+        let counted = v1::IncrementRequest { key: key.clone(), delta: 1, ..Default::default() };
+        let named = v1::IncrementRequest { request_id: "id".into(), ..counted.clone() };
+        let touch = v1::TouchRequest { key: key.clone(), ..Default::default() };
+        let extend = v1::TouchRequest { mode: v1::TouchMode::ExtendOnly.into(), ..touch.clone() };
+        let delete = v1::DeleteRequest { key: key.clone(), if_version: 0 };
+        let versioned = v1::DeleteRequest { if_version: 1, ..delete.clone() };
+        assert_eq!(repeat(Method::Get, &v1::GetRequest { key }, false), Repeat::Freely);
+        assert_eq!(repeat(Method::Store, &store, false), client_may);
+        assert_eq!(repeat(Method::Store, &if_absent, false), once);
+        assert_eq!(repeat(Method::Store, &if_absent, true), Repeat::Freely);
+        assert_eq!(repeat(Method::Increment, &counted, false), once);
+        assert_eq!(repeat(Method::Increment, &named, false), Repeat::Freely);
+        assert_eq!(repeat(Method::Touch, &touch, false), client_may);
+        assert_eq!(repeat(Method::Touch, &extend, false), once);
+        assert_eq!(repeat(Method::Delete, &delete, false), client_may);
+        assert_eq!(repeat(Method::Delete, &versioned, false), once);
     }
 }

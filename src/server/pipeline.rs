@@ -124,7 +124,7 @@ impl Pipeline {
         call.bytes_in += (message.len() + PREFIX_BYTES) as u64;
         convert::pipeline_size(service::count_items(&message))?;
         let wall = &call.connection().wall;
-        let (bytes, raw) = (message.len(), wall.cluster.is_some().then(|| message.clone()).unwrap_or_default());
+        let (bytes, raw) = (message.len(), wall.cluster.is_some().then(|| forward::Messages::of(message.clone())));
         let request: v1::PipelineRequest = convert::decode(message)?;
         check_ids(&request.calls)?;
         let mut kept = wall.held.share();
@@ -142,7 +142,7 @@ impl Pipeline {
         }
         // Last, so that calls of a caller who was refused are never there to be carried out.
         self.calls = request.calls.into_iter();
-        self.raw = forward::Messages::of(raw);
+        self.raw = raw.unwrap_or_default();
         Ok(())
     }
 
@@ -218,7 +218,7 @@ impl Pipeline {
             if fit == Fit::Full {
                 break;
             }
-            tally.add(call, method(next), outcome.as_ref().map(|()| ()), context);
+            tally.add(call, method(next), outcome.as_ref().copied(), context);
             self.next();
         }
         tally.write(call);

@@ -160,7 +160,7 @@ impl Abroad {
                 Ok(_) => done.outcome.map(drop),
             };
             let mut tally = Tally::begin(done.began);
-            tally.add(call, done.method, outcome.as_ref().map(|()| ()), done.context.as_ref());
+            tally.add(call, done.method, outcome.as_ref().copied(), done.context.as_ref());
             tally.write(call);
         }
     }
@@ -256,10 +256,9 @@ impl Arrived {
         if let Ok(message) = &done.outcome {
             let bytes = arrived.bytes + message.len();
             match arrived.share.resize(bytes) {
-                Ok(()) => arrived.bytes = bytes,
                 // Only reads have large answers; what was changed is told in any case.
                 Err(full) if reads(done.forwarded) => done.outcome = Err(full),
-                Err(_) => arrived.bytes = bytes,
+                Ok(()) | Err(_) => arrived.bytes = bytes,
             }
         }
         arrived.items.push_back(done);
@@ -281,4 +280,47 @@ impl Arrived {
 
 fn reads(method: Method) -> bool {
     method == Method::Get
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::key::AccountId;
+
+    fn item(number: u64, method: Method) -> Item {
+        let forward = Forward {
+            method,
+            message: Bytes::new(),
+            space: AccountId::new("one").unwrap(),
+            payer: None,
+            deadline: None,
+            dry_run: false,
+            trace: None,
+        };
+        Item { number, method, context: None, forward, kept: None }
+    }
+
+    fn numbers(items: &[Item]) -> Vec<u64> {
+        items.iter().map(|item| item.number).collect()
+    }
+
+    #[test]
+    fn reads_of_a_key_are_under_way_together_and_nothing_overtakes_a_change() {
+        let mut lane = Lane::default();
+        lane.enter(Method::Get);
+        assert!(!lane.holds_back(Method::Get) && lane.holds_back(Method::Store));
+        lane.enter(Method::Get);
+        for (number, method) in [(3, Method::Store), (4, Method::Get), (5, Method::Get), (6, Method::Delete)] {
+            assert!(lane.holds_back(method) || number == 4 || number == 5);
+            lane.waiting.push_back(item(number, method));
+        }
+        assert!(lane.holds_back(Method::Get), "a read would overtake the change that waits");
+        assert!(lane.leave().is_empty());
+        assert_eq!(numbers(&lane.leave()), [3]);
+        assert_eq!(numbers(&lane.leave()), [4, 5]);
+        assert!(lane.leave().is_empty());
+        assert_eq!(numbers(&lane.leave()), [6]);
+        assert!(lane.holds_back(Method::Get));
+        assert!(lane.leave().is_empty() && lane.under_way == 0 && !lane.holds_back(Method::Store));
+    }
 }

@@ -65,7 +65,10 @@ impl Cluster {
         let (count, sent) = match sent {
             Ok(Forwarded::Answer(answer)) => (&counts.sent, Sent::Answer(answer)),
             Ok(Forwarded::Moved) => (&counts.moved, Sent::TurnedAway),
-            Err(ForwardError::Refused) => (&counts.refused, Sent::TurnedAway),
+            Err(ForwardError::Refused) => {
+                self.handoff.refused_by(to);
+                (&counts.refused, Sent::TurnedAway)
+            }
             Err(ForwardError::Full) => {
                 (&counts.refused, Sent::Answer(Err(Failure::Overloaded { retry_after: FULL_RETRY })))
             }

@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use tokio::time::{Instant, timeout_at};
 
@@ -12,6 +13,7 @@ use crate::cache::store::Mode;
 use crate::ownership::Origin;
 use crate::ownership::shard::Standing;
 use crate::rpc::failure::Failure;
+use crate::rpc::metadata::Trace;
 use crate::server::call::mode;
 use crate::server::handoff::{Handoff, Verdict};
 use crate::server::method::Method;
@@ -29,14 +31,24 @@ impl Owner {
     }
 
     /// Tries it; none: it has to wait, for the reason given.
-    fn attempt(&self, forward: &Forward, mode: Mode) -> Result<Forwarded, Cannot> {
-        match here_alive(&self.0, forward, mode) {
+    fn attempt(&self, forward: &Forward, mode: Mode, now: Instant) -> Result<Forwarded, Cannot> {
+        match here_alive(&self.0, forward, mode, now) {
             Ok(frame) => Ok(Forwarded::Answer(Ok(message_of(Answered::Frame(frame))))),
             Err(Cannot::Fail(failure)) => Ok(Forwarded::Answer(Err(failure))),
             Err(Cannot::Elsewhere(Standing::Other(_) | Standing::Nobody)) if has_no_key(forward.method) => {
                 Ok(Forwarded::Moved)
             }
             Err(cannot) => Err(cannot),
+        }
+    }
+
+    fn count(&self, forward: &Forward, forwarded: &Forwarded) {
+        self.0.metrics.carry_out(forward.method, forwarded);
+        if let Some(cluster) = &self.0.cluster {
+            cluster.handoff.figures().forwards.received.fetch_add(1, Ordering::Relaxed);
+        }
+        if tracing::enabled!(target: "larder::access", tracing::Level::DEBUG) {
+            log(forward, forwarded);
         }
     }
 
@@ -56,7 +68,7 @@ impl Owner {
                 Ok(Some(forwarded)) => return forwarded,
                 Err(failure) => return Forwarded::Answer(Err(failure)),
             }
-            match self.attempt(forward, leases.mode()) {
+            match self.attempt(forward, leases.mode(), Instant::now()) {
                 Ok(forwarded) => return forwarded,
                 Err(again) => cannot = again,
             }
@@ -68,7 +80,7 @@ impl Owner {
         let mut ticket = handoff.submit(place_of(forward)?, Origin::Peer)?;
         Ok(match ticket.verdict().await {
             // While the ticket lives, so that the key stays resolved.
-            Verdict::Run => self.attempt(forward, mode).ok(),
+            Verdict::Run => self.attempt(forward, mode, Instant::now()).ok(),
             Verdict::Moved | Verdict::Forward(_) | Verdict::Unknown | Verdict::Fenced => Some(Forwarded::Moved),
         })
     }
@@ -79,10 +91,10 @@ impl CarryOut for Owner {
         let outcome = if forward.deadline.is_some_and(|deadline| now >= deadline) {
             Some(Forwarded::Answer(Err(Failure::DeadlineExceeded)))
         } else {
-            self.attempt(forward, mode(forward.dry_run)).ok()
+            self.attempt(forward, mode(forward.dry_run), now).ok()
         };
         if let Some(forwarded) = &outcome {
-            self.0.metrics.carry_out(forward.method, forwarded);
+            self.count(forward, forwarded);
         }
         outcome
     }
@@ -91,7 +103,7 @@ impl CarryOut for Owner {
         let owner = self.clone();
         Box::pin(async move {
             let run = async {
-                match owner.attempt(&forward, mode(forward.dry_run)) {
+                match owner.attempt(&forward, mode(forward.dry_run), Instant::now()) {
                     Ok(forwarded) => forwarded,
                     Err(cannot) => owner.wait(&forward, cannot).await,
                 }
@@ -103,10 +115,29 @@ impl CarryOut for Owner {
                 }
                 None => run.await,
             };
-            owner.0.metrics.carry_out(forward.method, &forwarded);
+            owner.count(&forward, &forwarded);
             forwarded
         })
     }
+}
+
+#[cold]
+fn log(forward: &Forward, forwarded: &Forwarded) {
+    let code = match forwarded {
+        Forwarded::Answer(answer) => Some(answer.as_ref().err().map_or(tonic::Code::Ok, Failure::code)),
+        Forwarded::Moved => None,
+    };
+    let left = forward.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    tracing::debug!(
+        target: "larder::access",
+        method = forward.method.traits().name,
+        code = ?code,
+        space = %forward.space,
+        deadline_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+        trace_id = forward.trace.as_deref().and_then(Trace::id),
+        dry_run = forward.dry_run.then_some(true),
+        "carried out for another replica"
+    );
 }
 
 /// Whether it is a step of a walk, which waits at the replica that asks.

@@ -23,7 +23,7 @@ impl Iterator for Messages {
 
     fn next(&mut self) -> Option<Bytes> {
         while self.0.has_remaining() {
-            if let Some((1, message)) = field(&mut self.0)? {
+            if let Field::Message(1, message) = field(&mut self.0)? {
                 return Some(message);
             }
         }
@@ -37,7 +37,7 @@ pub fn operation(item: &Bytes, tags: std::ops::RangeInclusive<u32>) -> Option<By
     let mut item = item.clone();
     let mut found = None;
     while item.has_remaining() {
-        if let Some((tag, message)) = field(&mut item)?
+        if let Field::Message(tag, message) = field(&mut item)?
             && tags.contains(&tag)
             && found.replace(message).is_some()
         {
@@ -51,20 +51,27 @@ pub fn operation(item: &Bytes, tags: std::ops::RangeInclusive<u32>) -> Option<By
 pub(super) fn first_field(message: &Bytes) -> Bytes {
     let mut rest = message.clone();
     match field(&mut rest) {
-        Some(Some((1, _))) => message.slice(..message.len() - rest.len()),
+        Some(Field::Message(1, _)) => message.slice(..message.len() - rest.len()),
         _ => message.clone(),
     }
 }
 
-/// Takes the next field: its number and content if it has a length, `Some(None)` if not, none if it cannot be read.
-fn field(message: &mut Bytes) -> Option<Option<(u32, Bytes)>> {
+/// A field of a message.
+enum Field {
+    /// Its number and content.
+    Message(u32, Bytes),
+    Number,
+}
+
+/// Takes the next field; none if it cannot be read.
+fn field(message: &mut Bytes) -> Option<Field> {
     let (tag, wire_type) = decode_key(message).ok()?;
     if wire_type != WireType::LengthDelimited {
         skip_field(wire_type, tag, message, DecodeContext::default()).ok()?;
-        return Some(None);
+        return Some(Field::Number);
     }
     let length = usize::try_from(decode_varint(message).ok()?).ok()?;
-    (length <= message.len()).then(|| Some((tag, message.split_to(length))))
+    (length <= message.len()).then(|| Field::Message(tag, message.split_to(length)))
 }
 
 #[cfg(test)]

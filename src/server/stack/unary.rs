@@ -29,6 +29,7 @@ pub(super) struct Unary {
 }
 
 /// What comes of it.
+#[expect(clippy::large_enum_variant, reason = "the large one is the common one, and is moved on at once")]
 pub(super) enum Outcome {
     Answered(Response<Body>),
     /// It goes on on the slow way.
