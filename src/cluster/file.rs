@@ -40,6 +40,10 @@ pub struct FileSource {
 /// Why a file that lists members is kept out.
 #[derive(Debug, thiserror::Error)]
 pub enum KeptOut {
+    #[error("there is no members file yet; this replica waits for it")]
+    NotThereYet,
+    #[error("it cannot be read: {0}")]
+    Unread(String),
     #[error(transparent)]
     Members(#[from] MembersError),
     #[error("its version went back from {used} to {found}; versions only grow")]
@@ -80,7 +84,10 @@ impl FileSource {
     }
 
     /// Looks at the file once. Returns the view when it is another. Blocks for as long as the file system takes.
-    pub fn poll(&mut self) -> Option<Arc<View>> {
+    ///
+    /// # Errors
+    /// When the file cannot be used: once for each content, and once while it is away.
+    pub fn poll(&mut self) -> Result<Option<Arc<View>>, KeptOut> {
         let state = match fs::metadata(&self.path) {
             Ok(metadata) => State::of(&metadata),
             Err(error) => return self.miss(&error),
@@ -91,7 +98,7 @@ impl FileSource {
             && self.polls_since_read < READ_AGAIN_POLLS
         {
             self.note(*taken);
-            return None;
+            return Ok(None);
         }
         self.polls_since_read = 0;
         match read(&self.path) {
@@ -100,33 +107,25 @@ impl FileSource {
         }
     }
 
-    fn look_at(&mut self, state: State, content: &[u8]) -> Option<Arc<View>> {
+    fn look_at(&mut self, state: State, content: &[u8]) -> Result<Option<Arc<View>>, KeptOut> {
         let digest = xxh3_128(content);
         if let Seen::Content { digest: before, taken, .. } = self.seen
             && before == digest
         {
             self.seen = Seen::Content { state, digest, taken };
             self.note(taken);
-            return None;
+            return Ok(None);
         }
         let news = self.judge(content);
         let taken = news.is_ok();
         self.seen = Seen::Content { state, digest, taken };
         self.note(taken);
-        let path = self.path.display();
-        match news {
-            Ok(view) if self.current.as_ref() == Some(&view) => None,
-            Ok(view) => {
-                let (version, _) = view.source_version();
-                tracing::info!(%path, version, endpoints = view.endpoints().len(), "members read");
-                self.current = Some(view.clone());
-                Some(view)
-            }
-            Err(error) => {
-                tracing::error!(%path, %error, "the members file is kept out; the view of before stays");
-                None
-            }
+        let view = news?;
+        if self.current.as_ref() == Some(&view) {
+            return Ok(None);
         }
+        self.current = Some(view.clone());
+        Ok(Some(view))
     }
 
     fn judge(&self, content: &[u8]) -> Result<Arc<View>, KeptOut> {
@@ -143,18 +142,32 @@ impl FileSource {
         Ok(Arc::new(view))
     }
 
-    fn miss(&mut self, error: &io::Error) -> Option<Arc<View>> {
+    fn miss(&mut self, error: &io::Error) -> Result<Option<Arc<View>>, KeptOut> {
         let unread = Seen::Unread(error.to_string());
-        if self.seen != unread {
-            self.seen = unread;
-            let path = self.path.display();
-            if self.current.is_none() && error.kind() == io::ErrorKind::NotFound {
-                tracing::info!(%path, "there is no members file yet; this replica waits for it");
-            } else {
-                tracing::error!(%path, %error, "the members file cannot be read; the view of before stays");
-            }
+        if self.seen == unread {
+            return Ok(None);
         }
-        None
+        self.seen = unread;
+        if self.current.is_none() && error.kind() == io::ErrorKind::NotFound {
+            return Err(KeptOut::NotThereYet);
+        }
+        Err(KeptOut::Unread(error.to_string()))
+    }
+
+    /// Polls, and says what came of it.
+    fn look(&mut self) -> Option<Arc<View>> {
+        let polled = self.poll();
+        let path = self.path.display();
+        match &polled {
+            Ok(None) => {}
+            Ok(Some(view)) => {
+                let (version, _) = view.source_version();
+                tracing::info!(%path, version, endpoints = view.endpoints().len(), "members read");
+            }
+            Err(error @ KeptOut::NotThereYet) => tracing::info!(%path, "{error}"),
+            Err(error) => tracing::error!(%path, %error, "the members file is kept out; the view of before stays"),
+        }
+        polled.unwrap_or_default()
     }
 
     fn note(&self, taken: bool) {
@@ -178,7 +191,7 @@ impl Discover for FileSource {
                 _ = ticks.tick() => {}
             }
             let polled = tokio::task::spawn_blocking(move || {
-                let news = self.poll();
+                let news = self.look();
                 (self, news)
             });
             let news;

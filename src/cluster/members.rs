@@ -23,8 +23,8 @@ use crate::ownership::view::View;
 /// Bytes of the file at most: 4,096 endpoints are about a fifth of it.
 pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
 
-/// Bytes of a uid at most: as long as a name may be in Kubernetes.
-pub const MAX_UID_BYTES: usize = 253;
+/// Bytes of a uid at most: what a Kubernetes UID has, and room. `larder serve --uid` takes no longer one.
+pub const MAX_UID_BYTES: usize = 128;
 
 /// The name of the one slice that a file is.
 const SLICE: &str = "file";
