@@ -4,6 +4,8 @@
 //! as any source's is: that it is away changes nothing among the replicas.
 
 mod backoff;
+#[cfg(test)]
+mod recording;
 pub mod slices;
 pub mod watch;
 

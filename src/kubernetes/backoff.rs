@@ -11,15 +11,18 @@ const FIRST: Duration = Duration::from_millis(500);
 /// Wait after any failure at most.
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
 
+/// The same for a replica that knows nobody yet: it serves nothing before it does.
+pub const MAX_WAIT_AT_START: Duration = Duration::from_secs(4);
+
 /// Failures in a row.
 #[derive(Debug, Default)]
 pub struct Backoff(u32);
 
 impl Backoff {
-    /// How long to wait now: twice as long as before, less up to a half by chance, so that the replicas of a cluster do not come
+    /// How long to wait now, `most` at most: twice as long as before, less up to a half by chance, so that the replicas of a cluster do not come
     /// back together.
-    pub fn next_wait(&mut self) -> Duration {
-        let longest = FIRST.saturating_mul(1 << self.0.min(16)).min(MAX_WAIT);
+    pub fn next_wait(&mut self, most: Duration) -> Duration {
+        let longest = FIRST.saturating_mul(1 << self.0.min(16)).min(most);
         self.0 = self.0.saturating_add(1);
         longest.mul_f64(rand::rng().random_range(0.5..=1.0))
     }
@@ -39,11 +42,11 @@ mod tests {
         let mut backoff = Backoff::default();
         for longest_ms in [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000] {
             let longest = Duration::from_millis(longest_ms);
-            let wait = backoff.next_wait();
+            let wait = backoff.next_wait(MAX_WAIT);
             assert!(longest / 2 <= wait && wait <= longest, "{wait:?} of {longest:?}");
         }
         backoff.reset();
-        assert!(backoff.next_wait() <= FIRST);
-        assert!((0..100).all(|_| backoff.next_wait() <= MAX_WAIT));
+        assert!(backoff.next_wait(MAX_WAIT) <= FIRST);
+        assert!((0..100).all(|_| backoff.next_wait(MAX_WAIT_AT_START) <= MAX_WAIT_AT_START));
     }
 }

@@ -85,14 +85,15 @@ impl Trouble {
 }
 
 impl Said {
-    /// Says it if it is news, or a minute has gone by.
-    pub fn trouble(&mut self, trouble: &Trouble, age: Duration, wait: Duration) {
+    /// Says it if it is news, or a minute has gone by. Returns whether it did.
+    pub fn trouble(&mut self, trouble: &Trouble, age: Duration, wait: Duration) -> bool {
         let (text, now) = (trouble.to_string(), Instant::now());
         if self.last.as_ref().is_some_and(|(last, at)| *last == text && now - *at < SAY_AGAIN) {
-            return;
+            return false;
         }
         tracing::error!(error = %text, ?age, ?wait, "the list of members cannot be followed; the view of before stays");
         self.last = Some((text, now));
+        true
     }
 
     /// It works again.
@@ -126,4 +127,41 @@ fn with_causes(error: &Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(code: u16) -> Trouble {
+        let status = Status { code, message: "because".into(), ..Status::default() };
+        Trouble::of(Error::Api(status.boxed()), "shop")
+    }
+
+    #[test]
+    fn what_is_forbidden_says_which_role_is_missing_and_where() {
+        let said = status(403).to_string();
+        for part in [
+            "because",
+            "Role",
+            "\"shop\"",
+            "`list`",
+            "`watch`",
+            "`endpointslices`",
+            "`discovery.k8s.io`",
+            "RoleBinding",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert!(status(401).to_string().contains("token"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_complaint_is_said_once_a_minute() {
+        let mut said = Said::default();
+        let mut say = |code| said.trouble(&status(code), Duration::ZERO, Duration::ZERO);
+        assert_eq!([say(500), say(500), say(503), say(503)], [true, false, true, false]);
+        tokio::time::advance(SAY_AGAIN).await;
+        assert_eq!([say(503), say(503)], [true, false]);
+    }
 }

@@ -12,7 +12,7 @@ use rand::RngExt as _;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::super::backoff::Backoff;
+use super::super::backoff::{Backoff, MAX_WAIT, MAX_WAIT_AT_START};
 use super::super::slices::{Reading, SERVICE_LABEL};
 use super::Slices;
 use super::complaint::{Said, Trouble};
@@ -49,26 +49,25 @@ impl Follower {
 
     /// For ever.
     pub async fn follow(mut self) {
+        // The version to go on from; with none, a list gives one.
         let mut seen = None;
+        let mut is_from_list = false;
         loop {
-            let Err(trouble) = self.list_or_watch(&mut seen).await else { continue };
+            let trouble = match &mut seen {
+                Some(seen) => self.watch(seen).await.inspect(|()| is_from_list = false).err(),
+                None => self.list().await.map(|version| (seen, is_from_list) = (Some(version), true)).err(),
+            };
+            let Some(trouble) = trouble else { continue };
+            let mut wait = self.backoff.next_wait(if self.known.is_some() { MAX_WAIT } else { MAX_WAIT_AT_START });
             if !trouble.may_resume() {
-                seen = None;
+                // A version from before is too old after an outage. It is no reason to wait that the API server answers again.
+                if seen.take().is_some() && !is_from_list {
+                    wait = Duration::ZERO;
+                }
             }
-            let wait = self.backoff.next_wait();
+            is_from_list = false;
             self.said.trouble(&trouble, self.source.last_heard.age(), wait);
             sleep(wait).await;
-        }
-    }
-
-    /// `seen` is the version to go on from; with none, a list gives one.
-    async fn list_or_watch(&mut self, seen: &mut Option<String>) -> Result<(), Trouble> {
-        match seen {
-            Some(seen) => self.watch(seen).await,
-            None => {
-                *seen = Some(self.list().await?);
-                Ok(())
-            }
         }
     }
 
