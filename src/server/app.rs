@@ -4,6 +4,7 @@
 //! Threads: the workers serve calls; `health` answers probes, so that a busy worker never looks dead; the thread that calls
 //! [`run`] is the control thread: accounts, certificates, housekeeping, the admin port, signals.
 
+mod cluster;
 mod housekeeping;
 mod ready_file;
 mod settings;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
+use self::cluster::Prepared;
 use self::ready_file::ReadyFile;
 pub use self::shutdown::Shutdown;
 use super::accept::{self, Wire, WireConfig};
@@ -38,6 +40,7 @@ use super::tls::{Tls, TlsError};
 use super::wall::Parts;
 use super::workers::Workers;
 use crate::cache::store::Store;
+use crate::kubernetes::ClientError;
 
 pub use super::drain::Outcome;
 
@@ -45,6 +48,8 @@ pub use super::drain::Outcome;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Addresses {
     pub grpc: SocketAddr,
+    /// Where other replicas call; none: this one is alone.
+    pub peer: Option<SocketAddr>,
     pub health: SocketAddr,
     pub admin: SocketAddr,
 }
@@ -69,6 +74,8 @@ pub enum AppError {
     NoAccounts,
     #[error("{error}{source}", source = chain(.error))]
     Tls { error: TlsError },
+    #[error("the members cannot be asked for: {error}")]
+    Members { error: ClientError },
     #[error("the memory of this machine is unknown; say with --capacity how much the entries may take")]
     Capacity,
     #[error("cannot write the ready file {path}: {source}")]
@@ -80,7 +87,8 @@ pub enum AppError {
 /// How long the health port may take to end after everything else.
 const HEALTH_DRAIN: Duration = Duration::from_millis(200);
 
-/// Starts a replica; must be called in a tokio runtime, which becomes its control thread and must go on running.
+/// Starts a replica; must be called in a tokio runtime, which becomes its control thread and must go on running. Returns when
+/// it serves; in a cluster, when it listens: it serves as soon as the others have cleared it, which its health tells.
 ///
 /// # Errors
 /// When an address is taken, a file is wrong, or the system gives no threads.
@@ -90,8 +98,6 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
     let grpc = listen("--listen", config.listen, accept::bind)?;
     let health_port = listen("--health-listen", config.health_listen, accept::bind)?;
     let admin_port = listen("--admin-listen", config.admin_listen, admin::bind)?;
-    let addresses =
-        Addresses { grpc: grpc.local_addr()?, health: health_port.local_addr()?, admin: admin_port.local_addr()? };
     let readiness = Readiness::default();
     let (accounts_token, listeners_token) = (readiness.token("accounts"), readiness.token("listeners"));
     let mut tasks = JoinSet::new();
@@ -99,12 +105,19 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
     let capacity = settings::capacity(config, &Kernel::default()).ok_or(AppError::Capacity)?;
     let workers = Workers::start(config.process.workers)?;
     let store = Arc::new(Store::new(settings::store(capacity, workers.count())));
+    let others = Prepared::new(config, grpc.local_addr()?, &store, &clock)?;
+    let addresses = Addresses {
+        grpc: grpc.local_addr()?,
+        peer: others.as_ref().map(|others| others.address),
+        health: health_port.local_addr()?,
+        admin: admin_port.local_addr()?,
+    };
     let accounts = accounts(&config.accounts, &mut tasks)?;
     let tls = settings::tls(config).map(Tls::load).transpose().map_err(|error| AppError::Tls { error })?;
     let health = Health::default();
     let metrics = Arc::new(Metrics::new(workers.count()));
     let parts = Parts {
-        cluster: None,
+        cluster: others.as_ref().map(Prepared::cluster),
         store: Arc::clone(&store),
         accounts,
         config: settings::wall(config, workers.count(), capacity),
@@ -123,6 +136,8 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
     let (health_trigger, health_watch) = drain::channel();
     let probes = Probes::new(&health);
     let health_wire = Wire::start(&prober, health_port, WireConfig::default(), None, probes, health_watch)?;
+    let start = |others: Prepared| others.start(config, &workers, &wall, readiness.token("members"));
+    let members = others.map(start).transpose()?;
     drop(listeners_token);
 
     let pages = settings::pages(&readiness, &health, &wall);
@@ -132,16 +147,20 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
     if config.memory.capacity.is_none() {
         tasks.spawn(housekeeping::follow_capacity(Kernel::default(), store, clock));
     }
-    readiness.ready().await;
-    health.set_serving();
+    let serve = housekeeping::serve_when_ready(readiness, health.clone(), addresses, capacity);
+    if members.is_some() {
+        tasks.spawn(serve);
+    } else {
+        serve.await;
+    }
     let ready_file = ReadyFile::write(config.ready_file.as_deref(), &addresses)?;
-    tracing::info!(%addresses.grpc, %addresses.health, %addresses.admin, capacity_bytes = capacity, "serving");
     let shutdown = Shutdown {
         delay: config.process.drain_delay,
         timeout: config.process.drain_timeout,
         health,
         trigger,
         wire,
+        members,
         workers,
         health_trigger,
         health_wire,
@@ -152,7 +171,8 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
     Ok(Bound { addresses, shutdown })
 }
 
-/// Runs a replica on this thread until SIGTERM or an interrupt; `started` is called once it serves.
+/// Runs a replica on this thread until SIGTERM or an interrupt; `started` is called once it
+/// serves, or, in a cluster, listens.
 ///
 /// # Errors
 /// Those of [`build`].

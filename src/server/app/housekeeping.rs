@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::Addresses;
 use crate::cache::store::Store;
 use crate::server::clock::Clock;
+use crate::server::health::Health;
 use crate::server::memory::Kernel;
+use crate::server::readiness::Readiness;
 use crate::server::wall::Wall;
 
 /// How often expired entries are reclaimed. Reads never see them anyway; this gives their memory back.
@@ -21,6 +24,16 @@ const CAPACITY_EVERY: Duration = Duration::from_secs(10);
 
 /// How often changed limits are taken over although no call comes: a guarantee holds for silent accounts too.
 const ACCOUNTS_EVERY: Duration = Duration::from_secs(1);
+
+/// Lets calls in once nothing is missing any more.
+pub(super) async fn serve_when_ready(readiness: Readiness, health: Health, addresses: Addresses, capacity_bytes: u64) {
+    readiness.ready().await;
+    if health.is_starting() {
+        health.set_serving();
+        let Addresses { grpc, health, admin, .. } = addresses;
+        tracing::info!(%grpc, %health, %admin, capacity_bytes, "serving");
+    }
+}
 
 /// Reclaims expired entries, for ever.
 pub(super) async fn expire(store: Arc<Store>, clock: Clock) {

@@ -19,13 +19,16 @@ impl ReadyFile {
 
     /// Writes it to a temporary name beside and renames it, so that who sees the file sees all of it.
     fn at(path: &Path, addresses: &Addresses) -> io::Result<Self> {
-        let Addresses { grpc, health, admin } = addresses;
-        let text = serde_json::json!({
+        let Addresses { grpc, peer, health, admin } = addresses;
+        let mut text = serde_json::json!({
             "grpc": grpc.to_string(),
             "health": health.to_string(),
             "admin": admin.to_string(),
             "pid": std::process::id(),
         });
+        if let Some(peer) = peer {
+            text["peer"] = peer.to_string().into();
+        }
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".tmp");
         fs::write(&temporary, format!("{text}\n"))?;

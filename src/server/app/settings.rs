@@ -1,14 +1,17 @@
 //! From flags to the settings of each part. No decisions: names and units.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cache::store::StoreConfig;
+use crate::cluster::Family;
+use crate::ownership::member::Uid;
 use crate::server::accept::WireConfig;
 use crate::server::accounts::remote::{Policy, RemoteConfig, RemoteService};
 use crate::server::admin::Pages;
 use crate::server::config::{AccountsConfig, AccountsService, ClientAuth, Config};
-use crate::server::handoff::page;
+use crate::server::handoff::{HandoffConfig, page};
 use crate::server::health::Health;
 use crate::server::memory::{Kernel, Source};
 use crate::server::readiness::Readiness;
@@ -25,6 +28,10 @@ const HELD_PART: u64 = 8;
 /// But at least so much, a few of the largest messages, and at most so much: hundreds of them.
 const MIN_HELD_BYTES: u64 = 32 * 1024 * 1024;
 const MAX_HELD_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// Bytes of one page of a hand-off. A page is encoded and decoded in one go, on a thread that serves requests too: so few that
+/// it takes well under a millisecond, and so many that the round trip does not matter.
+const PAGE_BYTES: usize = 256 * 1024;
 
 /// Longer than any process lives, and far from where adding it to a moment overflows.
 const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
@@ -114,6 +121,30 @@ pub(super) fn remote(config: &AccountsConfig, url: &str) -> RemoteConfig {
         },
         timeout: config.timeout,
     }
+}
+
+pub(super) fn peer_tls(config: &Config) -> Option<TlsConfig> {
+    let its = &config.cluster;
+    let (certificate, key, ca) = (its.peer_tls_cert.clone()?, its.peer_tls_key.clone()?, its.peer_tls_ca.clone()?);
+    let clients = ClientCertificates::Peers { ca, name: its.peer_tls_name.clone() };
+    Some(TlsConfig { certificate, key, clients, reload_interval: config.tls.reload })
+}
+
+/// `listens`: where clients reach this replica.
+pub(super) fn handoff(config: &Config, listens: SocketAddr) -> HandoffConfig {
+    let its = &config.cluster;
+    HandoffConfig {
+        uid: Uid::new(its.uid.as_deref().unwrap_or_default()),
+        address: its.advertise.unwrap_or(listens).to_string().into(),
+        linger: its.linger,
+        rate: its.handoff_rate.as_u64(),
+        page_bytes: PAGE_BYTES,
+    }
+}
+
+/// That of the replica's own place on the ring.
+pub(super) fn family(config: &Config) -> Family {
+    config.cluster.address_family.unwrap_or_else(|| Family::of(config.cluster.advertise.unwrap_or(config.listen).ip()))
 }
 
 /// 0 in the configuration means: never.

@@ -1,5 +1,5 @@
-//! The end of a replica, in order and in bounded time: health says NOT_SERVING; calls are taken as before for a while, the time
-//! that the news needs; then every connection gets its GOAWAY and calls in progress end; what is left at the deadline is cut.
+//! The end of a replica, in order and in bounded time: health says NOT_SERVING, and the other members are told that this one
+//! leaves; calls are taken as before for a while, the time that the news needs, and keys are handed over; then every connection gets its GOAWAY and calls in progress end; what is left at the deadline is cut.
 //! Health is answered to the last.
 
 use std::io;
@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::HEALTH_DRAIN;
+use super::cluster::Members;
 use super::ready_file::ReadyFile;
 use crate::server::accept::WireHandle;
 use crate::server::drain::{Outcome, Trigger};
@@ -23,6 +25,8 @@ pub struct Shutdown {
     pub(super) health: Health,
     pub(super) trigger: Trigger,
     pub(super) wire: WireHandle,
+    /// This replica's part in a cluster.
+    pub(super) members: Option<Members>,
     pub(super) workers: Workers,
     pub(super) health_trigger: Trigger,
     pub(super) health_wire: WireHandle,
@@ -53,9 +57,21 @@ impl Shutdown {
     async fn end(mut self, hurry: impl Future<Output = ()>) -> Outcome {
         tracing::info!(connections = self.wire.connections(), "draining");
         self.health.set_draining();
+        if let Some(members) = &self.members {
+            members.leave().await;
+        }
+        let linger = self.members.as_ref().map_or(Duration::ZERO, |members| members.linger);
+        let (delay, timeout) = (self.delay.max(linger), self.timeout);
+        let (trigger, members) = (&self.trigger, &mut self.members);
         let drain = async {
-            tokio::time::sleep(self.delay).await;
-            self.trigger.drain(self.timeout).await
+            tokio::time::sleep(delay).await;
+            let deadline = Instant::now() + timeout;
+            let left = async {
+                if let Some(members) = members {
+                    members.left_by(deadline).await;
+                }
+            };
+            tokio::join!(trigger.drain(timeout), left).0
         };
         let outcome = tokio::select! {
             outcome = drain => outcome,
@@ -64,6 +80,9 @@ impl Shutdown {
                 self.trigger.drain(Duration::ZERO).await
             }
         };
+        if let Some(members) = self.members {
+            members.end().await;
+        }
         self.health_trigger.drain(HEALTH_DRAIN).await;
         self.tasks.shutdown().await;
         tracing::info!(?outcome, probes = self.health_wire.connections(), "ended");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::Args;
+use rustls_pki_types::ServerName;
 
 use super::check::ConfigError;
 use super::duration;
@@ -61,8 +62,8 @@ pub struct ClusterConfig {
     pub peer_tls_ca: Option<PathBuf>,
 
     /// The name in other replicas' certificates: one for all, as their addresses come and go
-    #[arg(long, env = "LARDER_PEER_TLS_NAME", default_value = "larder", value_name = "NAME")]
-    pub peer_tls_name: String,
+    #[arg(long, env = "LARDER_PEER_TLS_NAME", default_value = "larder", value_name = "NAME", value_parser = server_name)]
+    pub peer_tls_name: ServerName<'static>,
 
     /// Bytes per second at which keys are taken over from other replicas at most, less while requests keep the workers busy;
     /// 0: as fast as that goes
@@ -133,6 +134,12 @@ impl ClusterConfig {
             None => Ok(()),
         }
     }
+}
+
+/// A name as certificates have it.
+fn server_name(text: &str) -> Result<ServerName<'static>, String> {
+    let name = ServerName::try_from(text.to_owned());
+    name.map_err(|error| format!("{error}; write a DNS name, as it is in the certificates"))
 }
 
 fn is_no_place(ip: IpAddr) -> bool {

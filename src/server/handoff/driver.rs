@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::figures::Progress;
 use super::inbox::{Command, Note, Notes, Outcome};
 use super::pace::{Load, Pace};
 use super::shared::Shared;
@@ -50,6 +51,7 @@ pub(super) struct Driver {
     pub(super) tickets: Tickets,
     pub(super) pace: Pace,
     pub(super) load: Load,
+    pub(super) progress: Progress,
     pub(super) leaving: bool,
     /// Dropped when everybody has cleared this replica once.
     pub(super) ready: Option<Token>,
@@ -102,10 +104,6 @@ impl Driver {
         now
     }
 
-    pub(super) fn now_us(&self) -> u64 {
-        self.shared.clock.us_at(std::time::Instant::now())
-    }
-
     fn tick(&mut self) {
         let now = self.now();
         if let Some(replica) = &mut self.replica {
@@ -114,8 +112,8 @@ impl Driver {
         }
         self.look_at_the_source();
         // After a fence was told: nobody sees the pulse of a process that must not answer.
-        self.shared.alive.tick(self.now_us());
-        let now_us = self.now_us();
+        self.shared.alive.tick(self.shared.now_us());
+        let now_us = self.shared.now_us();
         self.pace.yield_to(self.load.idle(now_us), now_us);
         self.pull();
         self.tell_status();
@@ -198,7 +196,7 @@ impl Driver {
                 let bytes = self.shared.figures.came(&answer);
                 replica.answer(id, &stamp, answer, now);
                 if bytes > 0 {
-                    let now_us = self.now_us();
+                    let now_us = self.shared.now_us();
                     self.pace.took(bytes, now_us);
                     self.pull();
                 }
@@ -227,13 +225,13 @@ impl Driver {
     /// How long no page may be asked for.
     fn pause(&mut self) -> Option<Duration> {
         let handing = self.replica.as_ref().is_some_and(|replica| !replica.is_settled());
-        if handing { self.pace.wait(self.now_us()) } else { None }
+        if handing { self.pace.wait(self.shared.now_us()) } else { None }
     }
 
     /// Says whether pages may be asked for.
     fn pull(&mut self) {
         let now = self.now();
-        let allowed = self.pace.wait(self.now_us()).is_none();
+        let allowed = self.pace.wait(self.shared.now_us()).is_none();
         if let Some(replica) = self.replica.as_mut().filter(|replica| !replica.is_settled()) {
             replica.allow_pulls(allowed, now);
             self.carry_out();

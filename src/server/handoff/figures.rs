@@ -28,6 +28,12 @@ pub struct Figures {
     pub lost: AtomicU64,
     pub dropped: AtomicU64,
     pub views: AtomicU64,
+    /// Times that something was gained, and microseconds until everybody had cleared it.
+    pub gains: AtomicU64,
+    pub gain_us: AtomicU64,
+    /// Hand-offs that came to their end here, and microseconds from the view change that began them.
+    pub settles: AtomicU64,
+    pub settle_us: AtomicU64,
     /// Microseconds of the server's clock at the last change of the view.
     pub view_changed_us: AtomicU64,
     pub forwards: Forwards,
@@ -105,6 +111,30 @@ impl Figures {
     pub(super) fn view_changed(&self, now_us: u64) {
         self.views.fetch_add(1, Relaxed);
         self.view_changed_us.store(now_us, Relaxed);
+    }
+}
+
+/// Since when a hand-off is under way, and how far it was at the last look.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    gaining_since_us: Option<u64>,
+    open_since_us: Option<u64>,
+}
+
+impl Progress {
+    /// After each step: whether something is gained that not everybody has cleared, and whether anything is open.
+    pub(super) fn look(&mut self, figures: &Figures, gaining: bool, open: bool, now_us: u64) {
+        let count = |since: &mut Option<u64>, is: bool, times: &AtomicU64, sum_us: &AtomicU64| match (is, *since) {
+            (true, None) => *since = Some(now_us),
+            (false, Some(began)) => {
+                times.fetch_add(1, Relaxed);
+                sum_us.fetch_add(now_us.saturating_sub(began), Relaxed);
+                *since = None;
+            }
+            _ => {}
+        };
+        count(&mut self.gaining_since_us, gaining, &figures.gains, &figures.gain_us);
+        count(&mut self.open_since_us, open, &figures.settles, &figures.settle_us);
     }
 }
 

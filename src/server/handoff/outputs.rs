@@ -30,6 +30,8 @@ impl Driver {
         if replica.is_ready() && self.ready.take().is_some() {
             tracing::info!("every member present has cleared this replica: it is ready");
         }
+        let (gaining, open) = (replica.awaited().0 > 0 && !replica.arcs().is_empty(), !replica.is_settled());
+        self.progress.look(&self.shared.figures, gaining, open, self.shared.now_us());
         // Workers stamp their forwards themselves.
         let published = self.shared.topology.load();
         let same = |(one, other): (Behind<'_>, Behind<'_>)| one.0 == other.0 && Arc::ptr_eq(one.1, other.1);
@@ -55,7 +57,7 @@ impl Driver {
 
     fn changed(&mut self, snapshot: Arc<Snapshot>) {
         let before = Arc::clone(&self.shared.topology.load().snapshot);
-        self.shared.figures.view_changed(self.now_us());
+        self.shared.figures.view_changed(self.shared.now_us());
         self.publish(Arc::clone(&snapshot));
         self.peers.keep_only(&snapshot);
         for id in snapshot.lost_since(&before) {
@@ -80,7 +82,7 @@ impl Driver {
 
     /// Rule 16: everything goes, and a new process starts in the place of this one.
     fn fence(&mut self, why: Fence) {
-        self.shared.alive.fence(self.now_us());
+        self.shared.alive.fence(self.shared.now_us());
         self.shared.figures.fences.fetch_add(1, Relaxed);
         tracing::error!(me = %self.me, %why, "starts again with nothing: its share of the keys is lost");
         self.replica = None;
@@ -93,7 +95,7 @@ impl Driver {
         self.peers.keep_only(&nobody);
         self.publish(nobody);
         // What ran while the store was being emptied does not count either.
-        self.shared.alive.fence(self.now_us());
+        self.shared.alive.fence(self.shared.now_us());
     }
 
     /// Sends a request.

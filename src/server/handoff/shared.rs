@@ -1,6 +1,7 @@
 //! What the thread and its callers share.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::watch;
@@ -37,6 +38,11 @@ impl Shared {
             view: view.map(Arc::clone),
             clock_us: self.versions.latest_us(),
         }
+    }
+
+    /// Microseconds of the server's clock.
+    pub(super) fn now_us(&self) -> u64 {
+        self.clock.us_at(Instant::now())
     }
 
     /// After every shard has the view.

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::runtime::Builder;
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::alive::Alive;
 use super::driver::Driver;
-use super::figures::Figures;
+use super::figures::{Figures, Progress};
 use super::inbox::{Command, Inbox, Notes};
 use super::pace::{Load, Pace};
 use super::shared::Shared;
@@ -83,7 +83,7 @@ impl Handoff {
         let snapshot = Arc::new(Snapshot::new(View::default()));
         let topology = Arc::new(Topology { me: Arc::new(me.clone()), snapshot, behind: Default::default() });
         let alive = Alive::default();
-        alive.tick(clock.us_at(std::time::Instant::now()));
+        alive.tick(clock.us_at(Instant::now()));
         let shared = Arc::new(Shared {
             topology: ArcSwap::new(Arc::clone(&topology)),
             changes: watch::Sender::new(topology),
@@ -120,6 +120,7 @@ impl Idle {
             fenced: None,
             replica: None,
             tickets: Tickets::default(),
+            progress: Progress::default(),
             leaving: false,
             ready: Some(ready),
             life,

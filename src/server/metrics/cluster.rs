@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 
-use super::render::{counter, float_gauge, gauge, single_counter, single_gauge};
+use super::render::{counter, float_counter, float_gauge, gauge, single_counter, single_gauge};
 use crate::server::handoff::page::share;
 use crate::server::handoff::{Handoff, Status};
 
@@ -53,8 +54,10 @@ fn standing(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result
 
 fn counters(encoder: &mut DescriptorEncoder<'_>, handoff: &Handoff) -> fmt::Result {
     let its = handoff.figures();
-    let rows: [(&str, &str, &AtomicU64); 14] = [
+    let rows: [(&str, &str, &AtomicU64); 16] = [
         ("larder_view_changes", "Times the view of the members changed", &its.views),
+        ("larder_handoff_gains", "Times that everybody had cleared what this replica gained", &its.gains),
+        ("larder_handoff_settles", "Hand-offs that came to their end here", &its.settles),
         ("larder_handoff_claims", "Claims sent", &its.claims),
         ("larder_handoff_fetches", "Fetches of touched keys sent", &its.fetches),
         ("larder_handoff_pulls", "Pages asked for", &its.pulls),
@@ -69,7 +72,15 @@ fn counters(encoder: &mut DescriptorEncoder<'_>, handoff: &Handoff) -> fmt::Resu
         ("larder_members_lost", "Members that were lost, and with them what only they held", &its.lost),
         ("larder_exit_dropped_keys", "Keys that nobody took over when this replica ended", &its.dropped),
     ];
+    let help = "Time from view changes until everybody had cleared what this replica gained, all together";
+    float_counter(encoder, "larder_handoff_gain_seconds", help, seconds(&its.gain_us))?;
+    let help = "Time from view changes until nothing of their hand-off was left here, all together";
+    float_counter(encoder, "larder_handoff_settle_seconds", help, seconds(&its.settle_us))?;
     rows.into_iter().try_for_each(|(name, help, value)| single_counter(encoder, name, help, value.load(Relaxed)))
+}
+
+fn seconds(us: &AtomicU64) -> f64 {
+    Duration::from_micros(us.load(Relaxed)).as_secs_f64()
 }
 
 fn forwards(encoder: &mut DescriptorEncoder<'_>, handoff: &Handoff) -> fmt::Result {

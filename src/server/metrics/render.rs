@@ -273,6 +273,11 @@ pub(super) fn single_gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help
     metric.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))
 }
 
+pub(super) fn float_counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    metric.encode_counter(&value, None as NoExemplar<'_>)
+}
+
 pub(super) fn float_gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> fmt::Result {
     encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
 }
