@@ -60,7 +60,11 @@ impl Slices {
     /// # Errors
     /// When this process has no service account, or what it has cannot be read.
     pub fn in_cluster(namespace: Option<&str>, selection: Selection) -> Result<Self, ClientError> {
-        let mut config = Config::incluster().map_err(|error| ClientError::NotInCluster(error.to_string()))?;
+        let config = Config::incluster().map_err(|error| ClientError::NotInCluster(error.to_string()))?;
+        Self::with(config, namespace, selection)
+    }
+
+    fn with(mut config: Config, namespace: Option<&str>, selection: Selection) -> Result<Self, ClientError> {
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         // What is tried again, and when, is said above.
         config.default_retry = false;

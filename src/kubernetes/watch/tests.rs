@@ -136,3 +136,20 @@ async fn the_source_is_followed_until_nobody_listens() {
     drop(views);
     server.ended().await;
 }
+
+#[tokio::test]
+async fn an_api_server_over_tls_that_refuses_connections_is_a_complaint() {
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let config = Config::new(format!("https://127.0.0.1:{port}").parse().unwrap());
+    let source = Slices::with(config, Some("shop"), selection()).unwrap();
+    let error = source.api.list(&kube::api::ListParams::default()).await.unwrap_err();
+    let trouble = complaint::Trouble::of(error, &source.namespace);
+    assert!(trouble.may_resume() && trouble.to_string().contains("Connection refused"), "{trouble}");
+}
+
+#[test]
+fn outside_of_kubernetes_the_error_says_what_else_there_is() {
+    let Err(error) = Slices::in_cluster(None, selection()) else { panic!("no service account is here") };
+    assert!(error.to_string().contains("members file"), "{error}");
+}
