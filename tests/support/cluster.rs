@@ -1,6 +1,8 @@
 //! Replicas of one cluster in the test's own process, each as `larder serve` builds it, on free ports of the loopback. The test
 //! writes the members file, as an orchestrator does: it alone says who serves.
 
+#![allow(dead_code, reason = "each test binary uses the part that it needs")]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
