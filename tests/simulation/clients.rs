@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use larder::cache::version::Version;
 use larder::ownership::member::Boot;
-use larder::ownership::shard::Standing;
 use larder::ownership::{Origin, RequestId};
 
-use crate::monitor::{Kind, OpId, Outcome};
-use crate::world::{Asker, Event, MS, Message, OP_DEADLINE, Op, Pod, Running, Top, World};
+use crate::monitor::{Cell, Kind, OpId, Outcome, number};
+use crate::store::{self, Content, Executed, Look as _, content};
+use crate::world::{Asker, Event, MS, Message, OP_DEADLINE, Op, Pod, Running, SECOND, Top, World};
+
+/// A time to live travels as what remains of it, so each message that takes an entry along lengthens it by its own time.
+const LATE: u64 = 3 * SECOND;
 
 impl World {
     pub fn run(&mut self, pod: usize, op: Op, asker: Asker, hops: u32) {
@@ -34,88 +37,133 @@ impl World {
         if running.op.deadline <= self.now || process.replica.is_over() {
             return;
         }
-        let (op, clock) = (running.op.clone(), Arc::clone(&process.clock));
-        if let Ok((outcome, version)) = process.replica.store_mut().execute(&op.place, op.id, op.kind, &clock, now) {
+        let (op, store) = (running.op.clone(), Arc::clone(&process.store));
+        if let Ok(executed) = store::execute(&store, &op, now) {
             let Some(running) = process.running.remove(&id) else { return };
-            process.replica.finished(id, now);
-            self.was_executed(&op, outcome, version);
-            self.answer(pod, &running, outcome);
+            process.at(now).finished(id, now);
+            self.was_executed(pod, &op, executed);
+            self.answer(pod, &running, executed);
         } else {
             let origin = if matches!(running.asker, Asker::Client) { Origin::Client } else { Origin::Peer };
-            process.replica.submit(id, op.place, origin, now);
+            process.at(now).submit(id, op.place, origin, now);
         }
     }
 
-    pub fn was_executed(&mut self, op: &Op, outcome: Outcome, version: Option<Version>) {
-        self.note(|| format!("operation {} {:?} on key {}: {outcome:?}, {version:?}", op.id, op.kind, op.place.key));
-        self.may_have_been_evicted(op.place.key);
-        let Some(version) = version else { return };
-        if !self.executed.insert(op.id) {
-            self.fail(format!("operation {} was executed twice", op.id));
+    fn was_executed(&mut self, pod: usize, op: &Op, (outcome, version): Executed) {
+        self.note(|| {
+            format!("pod {pod}: operation {} {:?} on key {}: {outcome:?}, {version:?}", op.id, op.kind, op.number)
+        });
+        self.may_have_been_evicted(op.number);
+        match (op.kind, outcome) {
+            (Kind::Read, Outcome::Value(Some(_))) => self.was_read(op, version),
+            (Kind::Delete | Kind::DeleteIf(_), Outcome::Done) => {
+                let process = self.pods[pod].process.as_ref();
+                let left = process.and_then(|process| process.replica.store().entry_of(&op.place));
+                let top = &mut self.tops[op.number];
+                *top = Top { version: left.map_or(top.version, |left| left.version.max(top.version)), live: false };
+            }
+            (_, Outcome::Done | Outcome::Count(_)) => self.was_written(op, outcome, version),
+            (_, Outcome::Refused) => self.monitors[op.number].refused(op.id),
+            _ => {}
         }
-        let top = &mut self.tops[op.place.key as usize];
+    }
+
+    fn was_written(&mut self, op: &Op, outcome: Outcome, version: Version) {
+        if let Some(first) = self.executed.insert(op.id, version) {
+            // Asked again by its request id, and answered as the first time.
+            if !op.may_repeat || first != version {
+                self.fail(format!("operation {} was executed twice", op.id));
+            }
+            return;
+        }
+        let created = outcome == Outcome::Count(number(op.id));
+        if !matches!(outcome, Outcome::Count(_)) || created {
+            self.expiries[op.number] = op.ttl_ms.map(|ttl| (self.now / MS + ttl) * MS);
+        }
+        if let Some(at) = self.expiries[op.number] {
+            // A millisecond is the unit of a time to live.
+            self.after((at - MS).saturating_sub(self.now), Event::Due { number: op.number, version });
+        }
+        let top = &mut self.tops[op.number];
         let grows = version > top.version;
-        *top = Top { version, live: !matches!(op.kind, Kind::Delete) };
+        *top = Top { version, live: true };
         if !grows && !self.rough {
-            self.fail(format!("key {}: a later write has a lower version", op.place.key));
+            self.fail(format!("key {}: a later write has a lower version", op.number));
+        }
+    }
+
+    /// Nothing is read long after its time.
+    fn was_read(&mut self, op: &Op, version: Version) {
+        let is_over = self.expiries[op.number].is_some_and(|at| at + LATE < self.now);
+        if is_over && version == self.tops[op.number].version && self.torn_until.is_none() {
+            self.fail(format!("key {}: a value is read {} ms after its time", op.number, LATE / MS));
         }
     }
 
     /// The eviction of a copy takes effect when the key is resolved by it, or never.
-    pub fn may_have_been_evicted(&mut self, key: u32) {
-        let top = self.tops[key as usize];
-        if top.live && self.evicted.contains(&(key, top.version)) {
-            self.monitors[key as usize].may_vanish();
+    pub fn may_have_been_evicted(&mut self, number: usize) {
+        let top = self.tops[number];
+        if top.live && self.evicted.contains(&(number, top.version)) {
+            self.monitors[number].may_vanish();
         }
     }
 
-    pub fn answer(&mut self, pod: usize, running: &Running, outcome: Outcome) {
+    pub fn answer(&mut self, pod: usize, running: &Running, executed: Executed) {
         match &running.asker {
-            Asker::Client => self.answered(&running.op, outcome),
+            Asker::Client => self.answered(&running.op, executed),
             Asker::Peer { pod: asker, boot, id, stamp } => {
                 let Some(process) = &mut self.pods[pod].process else { return };
                 let stamp = process.replica.answer_stamp(stamp);
-                self.send(pod, *asker, Some(*boot), Message::Executed { stamp, id: *id, outcome });
+                self.send(pod, *asker, Some(*boot), Message::Executed { stamp, id: *id, executed });
             }
         }
     }
 
-    pub fn answered(&mut self, op: &Op, outcome: Outcome) {
+    fn answered(&mut self, op: &Op, (outcome, version): Executed) {
         let client = &mut self.clients[op.client];
         if client.busy != Some(op.id) {
             return;
         }
         client.busy = None;
-        let seen = match outcome {
-            Outcome::Value(cell) => cell.map(|cell| cell.0),
-            Outcome::Done if op.kind == Kind::Delete => None,
-            Outcome::Done | Outcome::Count(_) => Some(op.id),
-            Outcome::Mismatch => None,
+        let seen: Option<(Cell, Version)> = match (op.kind, outcome) {
+            (Kind::Delete | Kind::DeleteIf(_), Outcome::Done) => Some((None, version)),
+            (_, Outcome::Value(cell)) => Some((cell, version)),
+            (_, Outcome::Count(sum)) => Some((Some(sum), version)),
+            (_, Outcome::Done) => Some((Some(number(op.id)), version)),
+            (_, Outcome::Mismatch | Outcome::Refused) => None,
         };
-        client.seen.insert(op.place.key, seen);
+        match seen {
+            Some(seen) => _ = client.seen.insert(op.number, seen),
+            None => _ = client.seen.remove(&op.number),
+        }
         self.note(|| format!("client {}: operation {} answered {outcome:?}", op.client, op.id));
-        if !self.monitors[op.place.key as usize].respond(op.id, outcome) {
+        if outcome != Outcome::Refused && !self.monitors[op.number].respond(op.id, outcome) {
             self.fail(format!(
                 "key {}: operation {} {:?} -> {outcome:?} is not linearizable",
-                op.place.key, op.id, op.kind
+                op.number, op.id, op.kind
             ));
         }
         self.think(op.client);
     }
 
-    /// The client gets "unknown whether applied".
+    /// The client gets "unknown whether applied". With a request id it asks again.
     pub fn ended_unknown(&mut self, op: &Op) {
-        if self.clients[op.client].busy == Some(op.id) {
+        if self.clients[op.client].busy != Some(op.id) {
+            return;
+        }
+        self.note(|| format!("client {}: operation {} ended as unknown", op.client, op.id));
+        self.figures.unknown += 1;
+        if op.may_repeat && op.deadline > self.now {
+            self.arrive_somewhere(op.clone());
+        } else {
             self.clients[op.client].busy = None;
-            self.figures.unknown += 1;
-            self.note(|| format!("client {}: operation {} ended as unknown", op.client, op.id));
             self.think(op.client);
         }
     }
 
     /// From here on nobody executes the operation.
-    pub fn deadline(&mut self, op: OpId, client: usize, key: u32) {
-        self.monitors[key as usize].close(op);
+    pub fn deadline(&mut self, op: OpId, client: usize, number: usize) {
+        self.monitors[number].close(op);
         if self.clients[client].busy == Some(op) {
             self.clients[client].busy = None;
             self.figures.unknown += 1;
@@ -124,7 +172,7 @@ impl World {
         }
     }
 
-    pub fn think(&mut self, client: usize) {
+    fn think(&mut self, client: usize) {
         let delay = self.random.between(MS, 120 * MS);
         self.after(delay, Event::Invoke { client });
     }
@@ -133,26 +181,34 @@ impl World {
         if self.quiet || self.clients[client].busy.is_some() {
             return;
         }
-        let key = self.random.index(self.keys.len());
-        let seen = self.clients[client].seen.get(&self.keys[key].key).copied().flatten();
-        let kind = match self.random.between(0, 9) {
+        let number = self.random.index(self.keys.len());
+        let (cell, seen) = self.clients[client].seen.get(&number).copied().unwrap_or_default();
+        let repeats = number % 3 == 2 && !self.rough && !self.evicting;
+        let kind = match self.random.between(0, 11) {
             0..=3 => Kind::Read,
+            _ if repeats => Kind::Increment,
             4..=5 => Kind::Write,
-            6 => Kind::WriteIf(seen),
-            7..=8 => Kind::Increment,
+            6 => Kind::WriteIf(cell),
+            7..=8 if content(number) == Content::Number => Kind::Increment,
+            7..=8 => Kind::Write,
+            9 => Kind::WriteIfPresent,
+            10 if cell.is_some() => Kind::DeleteIf(cell),
             _ => Kind::Delete,
         };
+        let ttl_ms = (self.expiring && !repeats && self.random.one_in(3)).then(|| self.random.between(20, 6000));
         let id = self.next_op;
         self.next_op += 1;
         self.figures.operations += 1;
-        let op = Op { id, client, kind, place: self.keys[key].clone(), deadline: self.now + OP_DEADLINE };
+        let place = self.keys[number].clone();
+        let deadline = self.now + OP_DEADLINE;
+        let op = Op { id, client, kind, number, place, deadline, ttl_ms, seen, may_repeat: repeats };
         self.clients[client].busy = Some(id);
-        self.monitors[key].invoke(id, kind);
-        self.after(OP_DEADLINE, Event::Deadline { op: id, client, key: op.place.key });
+        self.monitors[number].invoke(id, kind);
+        self.after(OP_DEADLINE, Event::Deadline { op: id, client, number });
         self.arrive_somewhere(op);
     }
 
-    pub fn arrive_somewhere(&mut self, op: Op) {
+    fn arrive_somewhere(&mut self, op: Op) {
         let ready = |pod: &Pod| pod.process.as_ref().is_some_and(|process| process.replica.is_ready());
         let up: Vec<usize> = (0..self.pods.len()).filter(|pod| ready(&self.pods[*pod])).collect();
         let delay = self.random.between(100, 2 * MS);
@@ -177,38 +233,32 @@ impl World {
         if let Some(process) = self.pods[pod].process_with(Some(boot))
             && process.running.remove(&id).is_some()
         {
-            process.replica.finished(id, now);
+            process.at(now).finished(id, now);
             self.carry_out(pod);
         }
     }
 
-    pub fn evict(&mut self) {
-        let up: Vec<usize> = (0..self.pods.len()).filter(|pod| self.pods[*pod].process.is_some()).collect();
-        let (Some(pod), Some(place)) = (self.random.pick(&up), self.random.pick(&self.keys)) else { return };
-        let (now, number) = (self.time(pod), place.key as usize);
-        let paused = self.is_paused(pod);
-        let Some(process) = &mut self.pods[pod].process else { return };
-        let authority = process.replica.store().view(&place).standing(&place) == Standing::Authority;
-        let before = process.replica.store().entry(&place).map(|entry| entry.version);
-        if paused || !process.replica.store_mut().evict(&place, &process.clock, now) {
-            return;
-        }
-        let after = process.replica.store().entry(&place).map(|entry| entry.version);
-        self.note(|| format!("pod {pod} evicts key {number} (authority: {authority})"));
-        if authority {
-            self.tops[number] =
-                Top { version: after.unwrap_or(process_version(&self.tops[number], before)), live: false };
-            let id = self.next_op;
-            self.next_op += 1;
-            self.monitors[number].invoke(id, Kind::Delete);
-            self.monitors[number].respond(id, Outcome::Done);
-        } else if let Some(version) = before {
-            self.evicted.insert((place.key, version));
-        }
+    /// Memory is short at a replica for a moment.
+    pub fn squeeze(&mut self) {
+        let up: Vec<usize> =
+            (0..self.pods.len()).filter(|pod| self.pods[*pod].process.is_some() && !self.is_paused(*pod)).collect();
+        let Some(pod) = self.random.pick(&up) else { return };
+        let (now, room) = (self.time(pod), self.random.between(300, 3000));
+        let capacity = self.capacity_bytes;
+        let Some(process) = &self.pods[pod].process else { return };
+        process.store.set_capacity(room, now);
+        process.store.set_capacity(capacity, now);
+        self.look(pod);
     }
-}
 
-/// A removal that left nothing has a version that nobody sees.
-fn process_version(top: &Top, before: Option<Version>) -> Version {
-    before.unwrap_or(top.version).max(top.version)
+    /// The authority evicted a key, or its time was over: as if somebody had deleted it.
+    pub fn vanished(&mut self, pod: usize, number: usize, left: Option<Version>) {
+        self.note(|| format!("pod {pod} evicts key {number}, or its time is over"));
+        let top = &mut self.tops[number];
+        *top = Top { version: left.unwrap_or(top.version).max(top.version), live: false };
+        let id = self.next_op;
+        self.next_op += 1;
+        self.monitors[number].invoke(id, Kind::Delete);
+        self.monitors[number].respond(id, Outcome::Done);
+    }
 }

@@ -2,11 +2,25 @@
 
 use std::collections::BTreeSet;
 
-use larder::ownership::copies::Copies as _;
+use larder::cache::version::Version;
 use larder::ownership::member::MemberId;
+use larder::ownership::shard::Standing;
 
-use crate::store::Place;
+use crate::store::{Look as _, cell, number_of};
 use crate::world::{Pod, Process, World};
+
+/// What a replica has of a key, and is to it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// The version, and whether there is a value.
+    pub entry: Option<(Version, bool)>,
+    /// Resolved or not.
+    pub is_authority: bool,
+    /// Resolved.
+    pub may_run: bool,
+    pub is_mine: bool,
+    pub is_settled: bool,
+}
 
 impl World {
     fn processes(&self) -> impl Iterator<Item = (usize, &Process)> {
@@ -15,21 +29,65 @@ impl World {
 
     /// After every event.
     pub fn check(&mut self, touched: Option<usize>) {
+        let Some(pod) = touched else { return };
+        self.look(pod);
         let mut wrong = None;
-        for place in &self.keys {
-            wrong = wrong.or_else(|| self.one_authority(place)).or_else(|| self.last_write_is_held(place));
+        for number in 0..self.keys.len() {
+            wrong = wrong.or_else(|| self.one_authority(number)).or_else(|| self.last_write_is_held(number));
         }
-        wrong = wrong.or_else(|| self.settled_arcs_are_clean(touched));
-        if let Some(pod) = touched {
-            wrong = wrong.or_else(|| self.nobody_is_taken_for_lost(pod)).or_else(|| self.copies_only_shrink(pod));
-        }
+        wrong = wrong.or_else(|| self.settled_arcs_are_clean(pod));
+        wrong = wrong.or_else(|| self.nobody_is_taken_for_lost(pod)).or_else(|| self.copies_only_shrink(pod));
         if let Some(what) = wrong {
             self.fail(what);
         }
     }
 
+    /// Looks at what a replica has now, and finds what its store removed by itself.
+    pub fn look(&mut self, pod: usize) {
+        let now = self.time(pod);
+        let Some(process) = &mut self.pods[pod].process else { return };
+        process.replica.store_mut().set_now(now);
+        let store = process.replica.store();
+        let mut is = vec![Seen::default(); self.keys.len()];
+        store.for_each(|place, copy| {
+            if let Some(seen) = number_of(&place.key.key).and_then(|number| is.get_mut(number)) {
+                seen.entry = Some((copy.version, copy.value.is_some()));
+            }
+        });
+        for (seen, place) in is.iter_mut().zip(&self.keys) {
+            store.view_of(place, |view, mark| {
+                let standing = view.standing(mark);
+                seen.may_run = standing == Standing::Authority;
+                seen.is_authority = seen.may_run || standing == Standing::Unresolved;
+                seen.is_mine = view.is_mine(mark);
+                seen.is_settled = view.is_settled(mark);
+            });
+        }
+        let stats = process.store.stats();
+        let removed = stats.evicted + stats.expired;
+        let any_removed = std::mem::replace(&mut process.removed, removed) != removed;
+        let was = std::mem::replace(&mut process.seen, is.clone());
+        if any_removed {
+            for (number, (was, is)) in was.iter().zip(&is).enumerate() {
+                self.notice_removal(pod, number, was, is);
+            }
+        }
+    }
+
+    fn notice_removal(&mut self, pod: usize, number: usize, was: &Seen, is: &Seen) {
+        let top = self.tops[number];
+        let had_value = was.entry.filter(|(_, live)| *live).map(|(version, _)| version);
+        let has_value = is.entry.filter(|(_, live)| *live).map(|(version, _)| version);
+        if is.may_run && top.live && has_value != Some(top.version) {
+            self.vanished(pod, number, is.entry.map(|(version, _)| version));
+        }
+        if let Some(version) = had_value.filter(|version| has_value != Some(*version)) {
+            self.evicted.insert((number, version));
+        }
+    }
+
     /// I1. In a rough run: among those whom nobody has declared gone.
-    fn one_authority(&self, place: &Place) -> Option<String> {
+    fn one_authority(&self, number: usize) -> Option<String> {
         if self.torn_until.is_some_and(|until| until > self.now) {
             return None;
         }
@@ -38,29 +96,33 @@ impl World {
                 && (self.is_paused(pod)
                     || self.processes().any(|(_, other)| other.replica.snapshot().view().is_gone(process.replica.me())))
         };
-        let is_authority =
-            |process: &Process| !process.replica.is_over() && process.replica.store().view(place).is_authority(place);
-        let all = self.processes().filter(|(pod, process)| is_authority(process) && !doomed(*pod, process));
-        let all: Vec<usize> = all.map(|(pod, _)| pod).collect();
-        (all.len() > 1).then(|| format!("I1: key {} has the authorities {all:?}", place.key))
+        let is_authority = |process: &Process| !process.replica.is_over() && process.seen[number].is_authority;
+        let all: Vec<usize> =
+            self.processes().filter(|(_, process)| is_authority(process)).map(|(pod, _)| pod).collect();
+        if all.len() < 2 {
+            return None;
+        }
+        let all: Vec<usize> =
+            self.processes().filter(|(pod, it)| all.contains(pod) && !doomed(*pod, it)).map(|(pod, _)| pod).collect();
+        (all.len() > 1).then(|| format!("I1: key {number} has the authorities {all:?}"))
     }
 
     /// I2: the newest copy anywhere is the last write. In calm runs nobody may be lost.
-    fn last_write_is_held(&self, place: &Place) -> Option<String> {
+    fn last_write_is_held(&self, number: usize) -> Option<String> {
         if self.rough {
             return None;
         }
-        let entries = self.processes().filter_map(|(_, process)| process.replica.store().entry(place));
-        let newest = entries.max_by_key(|entry| entry.rank());
-        let top = self.tops[place.key as usize];
+        let newest = self.processes().filter_map(|(_, process)| process.seen[number].entry).max();
+        let top = self.tops[number];
         // Evicted as a copy: whether the eviction counts is settled when the key is resolved the next time.
-        let evicted = self.evicted.contains(&(place.key, top.version));
+        let evicted = self.evicted.contains(&(number, top.version));
         match newest {
-            Some(entry) if top.live && entry.version == top.version && (entry.value.is_some() || evicted) => None,
+            Some((version, live)) if top.live && version == top.version && (live || evicted) => None,
+            Some((version, false)) if evicted && version > top.version => None,
             None if evicted => None,
             None if !top.live => None,
-            Some(entry) if !top.live && entry.value.is_none() => None,
-            other => Some(format!("I2: key {}: the last write was {top:?}, the newest copy is {other:?}", place.key)),
+            Some((_, false)) if !top.live => None,
+            other => Some(format!("I2: key {number}: the last write was {top:?}, the newest copy is {other:?}")),
         }
     }
 
@@ -75,25 +137,27 @@ impl World {
     /// I4: under one view, the copies that a replica holds for others only become fewer.
     fn copies_only_shrink(&mut self, pod: usize) -> Option<String> {
         let process = self.pods[pod].process.as_mut()?;
-        let store = process.replica.store();
         let digest = process.replica.snapshot().digest().as_u128();
-        let foreign = store.entries().map(|(place, _)| place).filter(|place| !store.view(place).is_mine(place));
-        let copies: BTreeSet<Place> = foreign.cloned().collect();
-        let new = if process.copies.0 == digest { copies.difference(&process.copies.1).next().cloned() } else { None };
+        let foreign = process.seen.iter().enumerate().filter(|(_, seen)| seen.entry.is_some() && !seen.is_mine);
+        let copies: BTreeSet<usize> = foreign.map(|(number, _)| number).collect();
+        let new = if process.copies.0 == digest { copies.difference(&process.copies.1).next().copied() } else { None };
         process.copies = (digest, copies);
-        new.map(|place| format!("I4: pod {pod} has a new copy of key {}, which is not its own", place.key))
+        new.map(|number| format!("I4: pod {pod} has a new copy of key {number}, which is not its own"))
     }
 
     /// I5.
-    fn settled_arcs_are_clean(&self, touched: Option<usize>) -> Option<String> {
-        let pod = touched?;
-        let store = self.pods[pod].process.as_ref()?.replica.store();
+    fn settled_arcs_are_clean(&self, pod: usize) -> Option<String> {
+        let process = self.pods[pod].process.as_ref()?;
+        let store = process.replica.store();
         if store.marks_in_settled_arcs() > 0 {
             return Some(format!("I5: pod {pod} has marks in a settled arc"));
         }
-        let tombstone =
-            store.entries().find(|(place, entry)| entry.value.is_none() && store.view(place).is_settled(place));
-        tombstone.map(|(place, _)| format!("I5: pod {pod} has a tombstone of key {} in a settled arc", place.key))
+        // An expired entry that is not reclaimed looks like one, so the store counts them.
+        let is_tombstone = |seen: &Seen| seen.is_settled && seen.entry.is_some_and(|(_, live)| !live);
+        let number = process.seen.iter().position(is_tombstone).filter(|_| process.store.stats().tombstones > 0)?;
+        let at = &self.keys[number];
+        let expired = store.entry_of(at).is_some_and(|entry| self.expiries[number].is_some() && entry.value.is_none());
+        (!expired).then(|| format!("I5: pod {pod} has a tombstone of key {number} in a settled arc"))
     }
 
     /// When nothing but time passes any more.
@@ -103,14 +167,13 @@ impl World {
             wrong.extend(unrest(pod, it));
         }
         for number in 0..self.keys.len() {
+            self.may_have_been_evicted(number);
             let place = self.keys[number].clone();
-            let owners =
-                self.processes().filter(|(_, process)| process.replica.store().view(&place).is_settled(&place));
-            let owners: Vec<(usize, Option<_>)> = owners
-                .map(|(pod, process)| (pod, process.replica.store().entry(&place).and_then(|it| it.value)))
-                .collect();
+            let owners = self.processes().filter(|(_, process)| process.replica.store().is_settled(&place));
+            let value = |process: &Process| process.replica.store().entry_of(&place)?.value;
+            let owners: Vec<(usize, Option<i64>)> =
+                owners.map(|(pod, process)| (pod, value(process).and_then(|it| cell(&it.value)))).collect();
             match owners[..] {
-                [(_, None)] if self.evicted.contains(&(place.key, self.tops[number].version)) => {}
                 [(_, value)] if self.monitors[number].may_be(value) => {}
                 [(pod, value)] => wrong.push(format!("key {number} ends as {value:?} at pod {pod}: a write is lost")),
                 _ => wrong.push(format!("key {number} has the owners {owners:?}")),
@@ -132,7 +195,9 @@ fn unrest(pod: usize, it: &Pod) -> Option<String> {
     if !process.replica.is_settled() {
         return Some(format!("pod {pod} is not settled: waits for {:?}", process.replica.awaited()));
     }
-    let store = process.replica.store();
-    let copy = store.entries().map(|(place, _)| place).find(|place| !store.view(place).is_mine(place));
-    copy.map(|place| format!("pod {pod} keeps a copy of key {}; {} entries", place.key, store.len()))
+    if process.replica.requests() > 0 || !process.running.is_empty() {
+        return Some(format!("pod {pod}: {} operations never ended", process.running.len()));
+    }
+    let copy = process.seen.iter().position(|seen| seen.entry.is_some() && !seen.is_mine);
+    copy.map(|number| format!("pod {pod} keeps a copy of key {number}"))
 }

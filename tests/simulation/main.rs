@@ -14,14 +14,19 @@ mod random;
 mod store;
 mod world;
 
+use std::collections::BTreeMap;
+use std::num::NonZero;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
 
 use larder::ownership::mistake::Mistakes;
 
-use world::{Kind, World};
+use world::{Figures, Kind, World};
 
-const USAGE: &str =
-    "usage: simulation [--seed N | --seeds N [--from N]] [--rough | --torn] [--trace] [--mistake NAME | --mistakes]";
+const USAGE: &str = "usage: simulation [--seed N | --seeds N [--from N]] [--rough | --torn] [--jobs N] [--trace] \
+     [--mistake NAME | --mistakes]";
 
 /// Seeds of each kind when nothing else is asked for: what CI runs.
 const CI_SEEDS: u64 = 200;
@@ -34,6 +39,15 @@ struct Options {
     trace: bool,
     mistake: Option<String>,
     mistakes: bool,
+    jobs: Option<usize>,
+}
+
+impl Options {
+    /// A trace is told by one thread.
+    fn jobs(&self) -> usize {
+        let cores = || thread::available_parallelism().map_or(1, NonZero::get);
+        if self.trace { 1 } else { self.jobs.unwrap_or_else(cores) }
+    }
 }
 
 fn options() -> Option<Options> {
@@ -46,6 +60,7 @@ fn options() -> Option<Options> {
             "--from" => options.from = arguments.next()?.parse().ok()?,
             "--rough" => options.kind = Some(Kind::Rough),
             "--torn" => options.kind = Some(Kind::Torn),
+            "--jobs" => options.jobs = Some(arguments.next()?.parse().ok()?),
             "--trace" => options.trace = true,
             "--mistake" => options.mistake = Some(arguments.next()?),
             "--mistakes" => options.mistakes = true,
@@ -71,47 +86,59 @@ fn main() -> ExitCode {
         return ExitCode::from(64);
     }
     let mistakes = mistake.flatten().map(Mistakes::only).unwrap_or_default();
-    let seeds = options.seeds.unwrap_or(CI_SEEDS);
     let kinds = match (options.kind, options.seeds) {
         (Some(kind), _) => vec![kind],
         (None, Some(_)) => vec![Kind::Calm],
         (None, None) => vec![Kind::Calm, Kind::Rough, Kind::Torn],
     };
     for kind in kinds {
-        if !run(options.from, seeds, kind, mistakes, options.trace) {
+        if !run(&options, kind, mistakes) {
             return ExitCode::FAILURE;
         }
     }
     ExitCode::SUCCESS
 }
 
-fn run(from: u64, seeds: u64, kind: Kind, mistakes: Mistakes, trace: bool) -> bool {
-    let mut total = world::Figures::default();
-    let mut unchecked = 0;
-    for seed in from..from + seeds {
-        let mut world = World::new(seed, kind, mistakes, trace);
-        world.play();
-        if let Some(violation) = &world.violation {
-            println!("{kind:?} seed {seed} at {} ms: {violation}", world.now / world::MS);
-            let flag = match kind {
-                Kind::Calm => "",
-                Kind::Rough => " --rough",
-                Kind::Torn => " --torn",
-            };
-            println!("replay: cargo test --features simulation --test simulation -- --seed {seed}{flag} --trace");
-            return false;
+/// Runs seeds on several threads, each seed on one; says which is the first that fails, whatever the threads' order.
+fn run(options: &Options, kind: Kind, mistakes: Mistakes) -> bool {
+    let (from, seeds, trace) = (options.from, options.seeds.unwrap_or(CI_SEEDS), options.trace);
+    let (began, next) = (Instant::now(), AtomicU64::new(from));
+    let work = || {
+        let (mut total, mut failed) = (Figures::default(), BTreeMap::new());
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= from + seeds || !failed.is_empty() {
+                return (total, failed);
+            }
+            let mut world = World::new(seed, kind, mistakes, trace);
+            world.play();
+            total.add(&world.figures);
+            total.unchecked += world.monitors.iter().filter(|monitor| monitor.given_up).count() as u64;
+            if let Some(violation) = world.violation.take() {
+                failed.insert(seed, format!("at {} ms: {violation}", world.now / world::MS));
+                // The seeds after it need not be run.
+                next.fetch_max(from + seeds, Ordering::Relaxed);
+            }
         }
-        unchecked += world.monitors.iter().filter(|monitor| monitor.given_up).count();
-        let figures = &world.figures;
-        total.events += figures.events;
-        total.operations += figures.operations;
-        total.unknown += figures.unknown;
-        total.forwards += figures.forwards;
-        total.messages += figures.messages;
-        total.exits += figures.exits;
-        total.crashes += figures.crashes;
-        total.fenced += figures.fenced;
+    };
+    let (mut total, mut failed) = (Figures::default(), BTreeMap::new());
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..options.jobs()).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            let (figures, failures) = worker.join().expect("a run does not panic");
+            total.add(&figures);
+            failed.extend(failures);
+        }
+    });
+    if let Some((seed, violation)) = failed.first_key_value() {
+        println!("{kind:?} seed {seed} {violation}");
+        println!("replay: cargo test --features simulation --test simulation -- --seed {seed} {} --trace", kind.flag());
+        return false;
     }
-    println!("{seeds} {kind:?} seeds from {from}: nothing wrong; {unchecked} keys not checked to the end; {total:?}");
+    let per_minute = (seeds * 60_000).checked_div(u64::try_from(began.elapsed().as_millis()).unwrap_or(1));
+    println!(
+        "{seeds} {kind:?} seeds from {from}: nothing wrong, {} a minute; {total:?}",
+        per_minute.unwrap_or_default()
+    );
     true
 }

@@ -5,41 +5,58 @@
 
 use std::collections::BTreeSet;
 
+use crate::random::Random;
+
 /// An operation's name; also the name of what it wrote.
 pub type OpId = u64;
 
-/// Who wrote the value, and the value.
-pub type Cell = Option<(OpId, i64)>;
+/// The value: a number that says who made it.
+pub type Cell = Option<i64>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Read,
     Write,
-    /// Writes if the value is from this writer; none: if there is no value.
-    WriteIf(Option<OpId>),
+    /// Writes if the value is this one, which the client saw with its version; none: if there is no value.
+    WriteIf(Cell),
+    /// Writes if there is any value.
+    WriteIfPresent,
+    /// Adds the operation's number.
     Increment,
     Delete,
+    /// Deletes if the value is this one.
+    DeleteIf(Cell),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outcome {
     Done,
     Mismatch,
+    /// The store has no room.
+    Refused,
     Value(Cell),
     Count(i64),
 }
 
+/// The number that an operation writes or adds: not two sums of them are equal, or about never.
+pub fn number(id: OpId) -> i64 {
+    i64::try_from(Random::new(id).next() >> 16).expect("48 bits")
+}
+
 /// What an operation does to a cell.
 pub fn apply(id: OpId, kind: Kind, cell: Cell) -> (Cell, Outcome) {
-    let written = Some((id, 0));
+    let number = number(id);
+    let written = Some(number);
     match kind {
         Kind::Read => (cell, Outcome::Value(cell)),
         Kind::Write => (written, Outcome::Done),
-        Kind::WriteIf(expected) if cell.map(|it| it.0) == expected => (written, Outcome::Done),
-        Kind::WriteIf(_) => (cell, Outcome::Mismatch),
+        Kind::WriteIf(expected) if cell == expected => (written, Outcome::Done),
+        Kind::WriteIfPresent if cell.is_some() => (written, Outcome::Done),
+        Kind::DeleteIf(expected) if cell == expected => (None, Outcome::Done),
+        Kind::WriteIf(_) | Kind::WriteIfPresent | Kind::DeleteIf(_) => (cell, Outcome::Mismatch),
         Kind::Increment => {
-            let count = cell.map_or(0, |it| it.1) + 1;
-            (Some((id, count)), Outcome::Count(count))
+            let sum = cell.unwrap_or(0) + number;
+            (Some(sum), Outcome::Count(sum))
         }
         Kind::Delete => (None, Outcome::Done),
     }
@@ -98,6 +115,12 @@ impl Monitor {
             self.pasts = self.reachable(None).into_iter().map(forget).collect();
             self.pending.retain(|(pending, _)| *pending != id);
         }
+    }
+
+    /// The operation was turned down: it took no effect.
+    pub fn refused(&mut self, id: OpId) {
+        self.pending.retain(|(pending, _)| *pending != id);
+        self.pasts.retain(|past| past.effects.iter().all(|(effect, _)| *effect != id));
     }
 
     /// The value may be gone from here on: a loss that the contract allows.

@@ -1,15 +1,20 @@
 //! The network: delays, reorders, loses and cuts, and says when nobody listens.
 
+use larder::cache::store::{Carried, Name};
 use larder::ownership::Output;
+use larder::ownership::copies::Frozen;
 use larder::ownership::member::Boot;
-use larder::ownership::message::Refusal;
+use larder::ownership::message::{Answer, Refusal};
 use larder::ownership::mistake::Mistake;
 
 use crate::world::{Asker, Event, MS, Message, World};
 
 impl World {
-    pub fn send(&mut self, from: usize, to: usize, boot: Option<Boot>, message: Message) {
+    pub fn send(&mut self, from: usize, to: usize, boot: Option<Boot>, mut message: Message) {
         self.figures.messages += 1;
+        // On the wire a time to live is what remains of it.
+        let now_ms = self.time(from).monotonic_ms;
+        for_each_copy(&mut message, |copy| turn_times(copy, |at| at.saturating_sub(now_ms)));
         let cut = self.cuts.get(&(from, to)).is_some_and(|until| *until > self.now);
         if cut || (self.lossy && !self.quiet && self.random.one_in(300)) {
             self.broke(from, to, boot, &message);
@@ -38,8 +43,9 @@ impl World {
         self.after(delay, Event::Deliver { from: pod, from_boot, to: pod, boot, message });
     }
 
-    pub fn deliver(&mut self, from: usize, from_boot: Boot, to: usize, boot: Option<Boot>, message: Message) {
+    pub fn deliver(&mut self, from: usize, from_boot: Boot, to: usize, boot: Option<Boot>, mut message: Message) {
         let now = self.time(to);
+        for_each_copy(&mut message, |copy| turn_times(copy, |remaining| now.monotonic_ms + remaining));
         let reply = Some(from_boot);
         let Some(process) = self.pods[to].process_with(boot) else {
             match message {
@@ -49,7 +55,7 @@ impl World {
             }
             return;
         };
-        let replica = &mut process.replica;
+        let replica = process.at(now);
         match message {
             Message::Request { call, stamp, request } => match replica.request(&stamp, &request, now) {
                 Ok((stamp, answer)) => self.send(to, from, reply, Message::Answer { call, stamp, answer }),
@@ -63,11 +69,11 @@ impl World {
                 Ok(()) => self.run(to, op, Asker::Peer { pod: from, boot: from_boot, id, stamp }, hops),
                 Err(_) => self.send(to, from, reply, Message::ForwardRefused { id }),
             },
-            Message::Executed { stamp, id, outcome } => {
+            Message::Executed { stamp, id, executed } => {
                 let _ = replica.accept(&stamp, now);
                 replica.finished(id, now);
                 if let Some(running) = process.running.remove(&id) {
-                    self.answer(to, &running, outcome);
+                    self.answer(to, &running, executed);
                 }
             }
             Message::Moved { stamp, id } => {
@@ -93,14 +99,20 @@ impl World {
         }
     }
 
-    pub fn carry_out_one(&mut self, pod: usize, output: Output<u32>) {
+    pub fn carry_out_one(&mut self, pod: usize, output: Output<Name>) {
         let Some(process) = &mut self.pods[pod].process else { return };
         match output {
             Output::Call { id, stamp, request } => {
                 let Some(to) = self.pod_of(&stamp.to.uid) else { return };
                 self.send(pod, to, None, Message::Request { call: id, stamp, request });
             }
-            Output::Run(id) => self.try_run(pod, id),
+            Output::Run(id) => {
+                // A worker's task is woken: it runs some time later.
+                let boot = self.pods[pod].boot;
+                let delay =
+                    if self.random.one_in(20) { self.random.between(0, 80 * MS) } else { self.random.between(0, 200) };
+                self.after(delay, Event::Run { pod, boot, id });
+            }
             Output::Forward { id, to } => {
                 let Some(running) = process.running.get(&id) else { return };
                 let (op, hops, stamp) = (running.op.clone(), running.hops + 1, process.replica.stamp(&to));
@@ -142,5 +154,22 @@ impl World {
             }
             Output::Exit { dropped } => self.exit(pod, dropped),
         }
+    }
+}
+
+fn for_each_copy(message: &mut Message, mut f: impl FnMut(&mut Frozen<Carried>)) {
+    match message {
+        Message::Answer { answer: Answer::Copies(found), .. } => {
+            found.iter_mut().filter_map(|(_, copy)| copy.as_mut()).for_each(f);
+        }
+        Message::Answer { answer: Answer::Page { items, .. }, .. } => items.iter_mut().for_each(|(_, copy)| f(copy)),
+        _ => {}
+    }
+}
+
+fn turn_times(copy: &mut Frozen<Carried>, turn: impl Fn(u64) -> u64) {
+    if let Some(carried) = &mut copy.value {
+        carried.expires_ms = carried.expires_ms.map(&turn);
+        carried.requests.iter_mut().for_each(|request| request.until_ms = turn(request.until_ms));
     }
 }

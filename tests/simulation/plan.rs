@@ -17,7 +17,7 @@ impl World {
             self.after(self.now + client as u64, Event::Invoke { client });
         }
         self.after(SECOND, Event::Act);
-        if self.random.one_in(2) {
+        if self.evicting {
             self.after(SECOND, Event::Evict);
         }
         self.play_until(BUSY);
@@ -54,6 +54,10 @@ impl World {
                 | Event::News { pod, .. }
                 | Event::Arrive { pod, .. }
                 | Event::Start { pod }
+                | Event::Run { pod, .. }
+                | Event::Expire { pod, .. }
+                | Event::Retry { pod, .. }
+                | Event::Brake { pod, .. }
                 | Event::Terminate { pod } => Some(*pod),
                 _ => None,
             };

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use larder::cache::version::HybridClock;
 use larder::ownership::member::{Boot, Endpoint, MemberId, Uid};
 use larder::ownership::mistake::Mistake;
 use larder::ownership::view::View;
 use larder::ownership::{Config, Identity, Replica};
-use larder::ring::hash;
 
-use crate::store::Store;
+use crate::invariants::Seen;
+use crate::store::{self, Look as _};
 use crate::world::{Asker, EndpointChange, Event, MS, Pod, Process, SECOND, TICK, World};
 
 impl World {
@@ -19,7 +18,7 @@ impl World {
         let uid = Uid::new(&format!("pod-{pod}"));
         let address = |port| format!("10.0.0.{pod}:{port}").into();
         let endpoint = Endpoint { uid: uid.clone(), address: address(7070), peer: address(7071), serves: false };
-        let skew_us = self.random.between(0, SECOND);
+        let (skew_us, uptime_ms) = (self.random.between(0, SECOND), self.random.between(1, 1000 * SECOND));
         self.pods.push(Pod {
             uid,
             process: None,
@@ -32,6 +31,7 @@ impl World {
             serving_told: false,
             ended: false,
             skew_us,
+            uptime_ms,
         });
         self.endpoint_changes(pod, EndpointChange::Add);
         let delay = self.random.between(0, 800) * MS;
@@ -89,19 +89,28 @@ impl World {
         if self.pods[pod].ended || self.pods[pod].process.is_some() {
             return;
         }
-        self.pods[pod].boot += 1;
+        // As in the server: of two processes, the one that started later has the greater boot.
+        self.pods[pod].boot = self.now / MS + 1;
         let me = MemberId { uid: self.pods[pod].uid.clone(), boot: self.pods[pod].boot };
-        let clock = Arc::new(HybridClock::new(hash::of_route(format!("{me}").as_bytes())));
-        let config = Config { page_bytes: self.page_items, linger_ms: self.linger_ms, mistakes: self.mistakes };
+        let config = Config { page_bytes: self.page_bytes, linger_ms: self.linger_ms, mistakes: self.mistakes };
         let mut list = self.list();
         if self.mistakes.make(Mistake::StaleFirstList) && self.lists.len() > 3 {
             list = self.random.pick(&self.lists).unwrap_or(list);
         }
-        let store = Store::new(&me, self.mistakes);
+        let store = store::new(&me, self.capacity_bytes, self.mistakes);
+        let (mut copies, clock) = (store.copies(), Arc::clone(store.clock()));
+        copies.set_now(self.time(pod));
         self.note(|| format!("pod {pod} starts as {me}"));
         let identity = Identity { me, fenced: self.pods[pod].fenced.take() };
-        let replica = Replica::start(identity, config, store, Arc::clone(&clock), &list, self.time(pod));
-        let process = Process { replica, clock, running: BTreeMap::new(), copies: Default::default() };
+        let replica = Replica::start(identity, config, copies, clock, &list, self.time(pod));
+        let process = Process {
+            replica,
+            store,
+            running: BTreeMap::new(),
+            seen: vec![Seen::default(); self.keys.len()],
+            removed: 0,
+            copies: Default::default(),
+        };
         self.pods[pod].process = Some(process);
         let boot = self.pods[pod].boot;
         self.after(self.now % TICK, Event::Tick { pod, boot });
@@ -114,7 +123,7 @@ impl World {
         self.note(|| format!("pod {pod} gets SIGTERM"));
         match &mut self.pods[pod].process {
             Some(process) => {
-                process.replica.leave(now);
+                process.at(now).leave(now);
                 self.carry_out(pod);
             }
             None => self.start_again(pod, 0),
@@ -153,7 +162,8 @@ impl World {
     pub fn tick(&mut self, pod: usize, boot: Boot) {
         let now = self.time(pod);
         let Some(process) = self.pods[pod].process_with(Some(boot)) else { return };
-        process.replica.tick(now);
+        process.store.expire_due(now, usize::MAX);
+        process.at(now).tick(now);
         let ready = process.replica.is_ready();
         self.after(TICK, Event::Tick { pod, boot });
         if ready && !self.pods[pod].serving_told && !self.pods[pod].terminating {
@@ -186,13 +196,8 @@ impl World {
         let id = process.replica.me().clone();
         for (number, place) in self.keys.iter().enumerate() {
             let store = process.replica.store();
-            let held = store.entry(place).is_some() || store.view(place).is_authority(place);
-            let sent = |other: &Pod| {
-                other
-                    .process
-                    .as_ref()
-                    .is_some_and(|it| it.replica.store().view(place).lent_to(place).any(|to| *to == id))
-            };
+            let held = store.entry_of(place).is_some() || store.is_authority(place);
+            let sent = |other: &Pod| other.process.as_ref().is_some_and(|it| it.replica.store().is_lent_to(place, &id));
             if held || self.pods.iter().any(sent) {
                 self.monitors[number].may_vanish();
             }
@@ -208,7 +213,7 @@ impl World {
         let id = MemberId { uid: self.pods[to].uid.clone(), boot };
         let Some(process) = &self.pods[holder].process else { return };
         for (number, place) in self.keys.iter().enumerate() {
-            if process.replica.store().view(place).lent_to(place).any(|member| *member == id) {
+            if process.replica.store().is_lent_to(place, &id) {
                 self.monitors[number].may_vanish();
             }
         }

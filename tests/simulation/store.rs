@@ -1,239 +1,169 @@
-//! The store of a simulated replica: shards, each with its own view, as the real one has them.
+//! The store of a simulated replica: the server's own, through the hand-off's side of it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use larder::cache::key::AccountId;
-use larder::cache::quota::Tenant;
-use larder::cache::version::{HybridClock, Now, Version};
-use larder::ownership::Arcs;
-use larder::ownership::copies::{Copies, Frozen, Page};
+use larder::cache::key::{AccountId, Key};
+use larder::cache::store::{Carried, Condition, Mode, Name, Scope, Store, StoreConfig, StoreCopies, StoreError};
+use larder::cache::version::{Now, Version};
+use larder::ownership::copies::Frozen;
 use larder::ownership::member::MemberId;
-use larder::ownership::mistake::{Mistake, Mistakes};
-use larder::ownership::shard::{Removal, ShardView, Standing};
-use larder::ownership::snapshot::Snapshot;
-use larder::ownership::view::View;
-use larder::ring::Stretch;
+use larder::ownership::mistake::Mistakes;
+use larder::ownership::shard::{ShardView, Standing};
+use larder::ring::hash;
 
-use crate::monitor::{Kind, OpId, Outcome, apply};
+use crate::monitor::{Cell, Kind, OpId, Outcome, number};
+use crate::world::Op;
 
-pub type Place = larder::ownership::shard::Place<u32>;
-pub type Value = (OpId, i64);
+pub type Place = larder::cache::store::Place;
 
-const SHARDS: u64 = 4;
+/// Enough that no run evicts.
+pub const AMPLE_BYTES: u64 = 64 * 1024 * 1024;
 
-#[derive(Debug)]
-pub struct Store {
-    shards: Vec<Shard>,
-    mistakes: Mistakes,
+const SHARDS: usize = 4;
+const SPACE: &str = "a";
+
+/// What a key holds; its number says which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// Decimal text, which may be incremented.
+    Number,
+    /// A number, and what takes room beside it.
+    Padded,
 }
 
-#[derive(Debug)]
-struct Shard {
-    view: ShardView<u32>,
-    entries: BTreeMap<Place, Frozen<Value>>,
+pub fn content(number: usize) -> Content {
+    if number % 3 == 1 { Content::Padded } else { Content::Number }
 }
 
-impl Store {
-    pub fn new(me: &MemberId, mistakes: Mistakes) -> Self {
-        let empty = Arc::new(Snapshot::new(View::default()));
-        let shard =
-            |_| Shard { view: ShardView::new(me.clone(), Arc::clone(&empty), mistakes), entries: BTreeMap::new() };
-        Self { shards: (0..SHARDS).map(shard).collect(), mistakes }
-    }
+pub fn place(number: usize) -> Place {
+    let key = format!("k{number}");
+    let hash = hash::of_route(format!("{SPACE}/{key}").as_bytes());
+    Place { hash, key: Name { space: space(), key: key.into() } }
+}
 
-    fn shard(&self, place: &Place) -> &Shard {
-        &self.shards[Self::number(place)]
-    }
+pub fn number_of(key: &str) -> Option<usize> {
+    key.strip_prefix('k')?.parse().ok()
+}
 
-    fn shard_mut(&mut self, place: &Place) -> &mut Shard {
-        &mut self.shards[Self::number(place)]
-    }
+pub fn space() -> AccountId {
+    AccountId::new(SPACE).expect("it is an account's name")
+}
 
-    fn number(place: &Place) -> usize {
-        usize::try_from(place.hash / (u64::MAX / SHARDS + 1)).expect("there are few shards")
-    }
+/// What the store said, and which version it is about: the one written, or the one read.
+pub type Executed = (Outcome, Version);
 
-    /// Runs an operation, if this replica is the authority for its key now. Also says the version that it wrote, if any.
-    pub fn execute(
-        &mut self,
+pub fn new(me: &MemberId, capacity_bytes: u64, mistakes: Mistakes) -> Arc<Store> {
+    let config = StoreConfig { capacity_bytes, shards: SHARDS, replica: 0 };
+    let store = Store::simulated(config, 7);
+    store.join(me, mistakes);
+    Arc::new(store)
+}
+
+/// Runs an operation, if this replica is the authority for its key now.
+pub fn execute(store: &Store, op: &Op, now: Now) -> Result<Executed, Standing> {
+    let name = &op.place.key;
+    let key = Key::new(&name.key).expect("it is a short text");
+    let space = store.tenant(&name.space);
+    let scope = Scope { space: &space, charge: None, mode: Mode::Apply };
+    let stored = |condition| {
+        let value = text(op.id, content(op.number));
+        answered(store.store(scope, key, value.as_bytes(), op.ttl_ms, condition, now), |version| {
+            (Outcome::Done, version)
+        })
+    };
+    match op.kind {
+        Kind::Read => {
+            let read = store.read(&space, key, now, |entry| (cell(&entry.value()), entry.version()))?;
+            let (value, version) = read.unwrap_or((None, Version::NONE));
+            Ok((Outcome::Value(value), version))
+        }
+        Kind::Write => stored(Condition::Always),
+        Kind::WriteIf(None) => stored(Condition::IfAbsent),
+        Kind::WriteIf(Some(_)) => stored(Condition::IfVersion(op.seen)),
+        Kind::WriteIfPresent => stored(Condition::IfPresent),
+        Kind::Increment => {
+            let request = if op.may_repeat { op.id.to_string() } else { String::new() };
+            let counted = store.increment(scope, key, number(op.id), &request, op.ttl_ms, now);
+            answered(counted, |counted| (Outcome::Count(counted.value), counted.version))
+        }
+        Kind::Delete | Kind::DeleteIf(_) => {
+            let expected = matches!(op.kind, Kind::DeleteIf(_)).then_some(op.seen);
+            answered(store.delete(scope, key, expected, now), |_| (Outcome::Done, Version::NONE))
+        }
+    }
+}
+
+fn answered<T>(answer: Result<T, StoreError>, done: impl FnOnce(T) -> Executed) -> Result<Executed, Standing> {
+    match answer {
+        Ok(answer) => Ok(done(answer)),
+        Err(StoreError::Elsewhere(standing)) => Err(standing),
+        Err(StoreError::AlreadyExists | StoreError::NotFound | StoreError::VersionMismatch { .. }) => {
+            Ok((Outcome::Mismatch, Version::NONE))
+        }
+        Err(StoreError::NoRoom) => Ok((Outcome::Refused, Version::NONE)),
+        Err(other) => panic!("the store says {other}"),
+    }
+}
+
+fn text(id: OpId, content: Content) -> String {
+    let number = number(id);
+    match content {
+        Content::Number => number.to_string(),
+        // From within the entry to outside of it.
+        Content::Padded => {
+            let padding = usize::try_from(id * 131 % 1500).expect("it is small");
+            format!("{number} {}", "x".repeat(padding))
+        }
+    }
+}
+
+/// The number in a value.
+pub fn cell(value: &[u8]) -> Cell {
+    let text = std::str::from_utf8(value).expect("values are texts");
+    let number = text.split(' ').next().expect("a split has a first part");
+    Some(number.parse().expect("values are numbers"))
+}
+
+/// What a look at a store sees of a key.
+pub trait Look {
+    fn entry_of(&self, place: &Place) -> Option<Frozen<Carried>>;
+    fn view_of<R>(
+        &self,
         place: &Place,
-        id: OpId,
-        kind: Kind,
-        clock: &HybridClock,
-        now: Now,
-    ) -> Result<(Outcome, Option<Version>), Standing> {
-        let shard = self.shard_mut(place);
-        match shard.view.standing(place) {
-            Standing::Authority => {}
-            other => return Err(other),
-        }
-        let before = shard.entries.get(place).and_then(|entry| entry.value);
-        let (after, outcome) = apply(id, kind, before);
-        if after == before {
-            return Ok((outcome, None));
-        }
-        let version = clock.next(now);
-        match after {
-            Some(value) => _ = shard.entries.insert(place.clone(), Frozen { version, value: Some(value) }),
-            None => shard.remove(place, version),
-        }
-        Ok((outcome, Some(version)))
+        f: impl FnOnce(&ShardView<u64>, &larder::ownership::shard::Place<u64>) -> R,
+    ) -> R;
+
+    fn is_mine(&self, place: &Place) -> bool {
+        self.view_of(place, |view, mark| view.is_mine(mark))
     }
 
-    /// Evicts an entry: at the authority as a delete (rule 8), of a copy by making it a tombstone (rule 10).
-    pub fn evict(&mut self, place: &Place, clock: &HybridClock, now: Now) -> bool {
-        let shard = self.shard_mut(place);
-        if shard.entries.get(place).is_none_or(|entry| entry.value.is_none()) {
-            return false;
-        }
-        if shard.view.is_copy(place) {
-            shard.entries.entry(place.clone()).and_modify(|entry| entry.value = None);
-        } else {
-            shard.remove(place, clock.next(now));
-        }
-        true
+    fn is_settled(&self, place: &Place) -> bool {
+        self.view_of(place, |view, mark| view.is_settled(mark))
     }
 
-    pub fn entry(&self, place: &Place) -> Option<&Frozen<Value>> {
-        self.shard(place).entries.get(place)
+    fn is_authority(&self, place: &Place) -> bool {
+        self.view_of(place, |view, mark| view.is_authority(mark))
     }
 
-    pub fn view(&self, place: &Place) -> &ShardView<u32> {
-        &self.shard(place).view
+    fn standing_of(&self, place: &Place) -> Standing {
+        self.view_of(place, |view, mark| view.standing(mark))
     }
 
-    pub fn entries(&self) -> impl Iterator<Item = (&Place, &Frozen<Value>)> {
-        self.shards.iter().flat_map(|shard| &shard.entries)
-    }
-
-    pub fn marks_in_settled_arcs(&self) -> usize {
-        self.shards.iter().map(|shard| shard.view.marks_in_settled_arcs()).sum()
+    fn is_lent_to(&self, place: &Place, to: &MemberId) -> bool {
+        self.view_of(place, |view, mark| view.lent_to(mark).any(|id| id == to))
     }
 }
 
-impl Shard {
-    fn remove(&mut self, place: &Place, version: Version) {
-        match self.view.removal(place) {
-            Removal::Tombstone => _ = self.entries.insert(place.clone(), Frozen { version, value: None }),
-            Removal::Nothing => {
-                self.entries.remove(place);
-                self.view.forget_miss(place);
-            }
-        }
+impl Look for StoreCopies {
+    fn entry_of(&self, place: &Place) -> Option<Frozen<Carried>> {
+        self.entry(place)
     }
 
-    fn copies_for<'a>(&'a self, to: &'a MemberId) -> impl Iterator<Item = (&'a Place, &'a Frozen<Value>)> {
-        self.entries.iter().filter(|(place, _)| self.view.is_for(to, place.hash))
-    }
-}
-
-impl Copies for Store {
-    type Key = u32;
-    type Value = Value;
-
-    fn standing(&self, place: &Place) -> Standing {
-        self.shard(place).view.standing(place)
-    }
-
-    fn change(&mut self, snapshot: &Arc<Snapshot>, arcs: &Arc<Arcs>, lost: &[MemberId]) {
-        for shard in &mut self.shards {
-            for place in shard.view.change(snapshot, arcs, lost) {
-                if self.mistakes.make(Mistake::DropCopiesOfCrashed) {
-                    shard.entries.remove(&place);
-                } else if let Some(entry) = shard.entries.get_mut(&place) {
-                    entry.value = None;
-                }
-            }
-        }
-    }
-
-    fn advance(&mut self, arcs: &Arc<Arcs>) {
-        self.shards.iter_mut().for_each(|shard| shard.view.advance(arcs));
-    }
-
-    fn settle_below(&mut self, arcs: &Arc<Arcs>, settled: Stretch) {
-        for shard in &mut self.shards {
-            shard.view.settle_below(arcs, settled);
-            let view = &shard.view;
-            shard.entries.retain(|place, entry| entry.value.is_some() || !view.is_settled(place));
-        }
-    }
-
-    fn has_copies(&self, claimer: &MemberId) -> bool {
-        self.shards.iter().any(|shard| shard.copies_for(claimer).next().is_some())
-    }
-
-    fn lend(&mut self, place: &Place, to: &MemberId) -> Option<Frozen<Value>> {
-        let shard = self.shard_mut(place);
-        let entry = shard.entries.get(place).filter(|_| shard.view.is_copy(place))?.clone();
-        shard.view.lend(place, to);
-        Some(entry)
-    }
-
-    fn lend_page(&mut self, to: &MemberId, after: Option<&Place>, max_bytes: usize) -> Page<u32, Value> {
-        let mut left = max_bytes.max(1);
-        let mut items = Vec::new();
-        for shard in &mut self.shards {
-            let found = shard.copies_for(to).filter(|(place, _)| after.is_none_or(|after| *place > after));
-            let found: Vec<_> = found.map(|(place, entry)| (place.clone(), entry.clone())).collect();
-            for (place, entry) in found {
-                if left == 0 {
-                    return (items, false);
-                }
-                left -= 1;
-                shard.view.lend(&place, to);
-                items.push((place, entry));
-            }
-        }
-        (items, true)
-    }
-
-    fn drop_through(&mut self, to: &MemberId, through: &Place) {
-        for shard in &mut self.shards {
-            let dropped: Vec<Place> =
-                shard.copies_for(to).map(|(place, _)| place.clone()).take_while(|place| place <= through).collect();
-            for place in dropped {
-                shard.entries.remove(&place);
-                shard.view.dropped(&place);
-            }
-        }
-    }
-
-    fn is_resolved(&self, place: &Place) -> bool {
-        self.shard(place).view.is_resolved(place)
-    }
-
-    fn resolve(&mut self, place: &Place, best: Option<Frozen<Value>>) {
-        let shard = self.shard_mut(place);
-        shard.view.resolve(place, best.is_some());
-        if let Some(newest) = Frozen::newer(shard.entries.remove(place), best) {
-            shard.entries.insert(place.clone(), newest);
-        }
-    }
-
-    fn forget_miss(&mut self, place: &Place) {
-        let shard = self.shard_mut(place);
-        if !shard.entries.contains_key(place) {
-            shard.view.forget_miss(place);
-        }
-    }
-
-    fn tenant(&self, _: &AccountId) -> Option<Tenant> {
-        None
-    }
-
-    fn tenants(&self) -> Vec<Tenant> {
-        Vec::new()
-    }
-
-    fn expire(&mut self) {}
-
-    fn has_entry(&self, place: &Place) -> bool {
-        self.shard(place).entries.contains_key(place)
-    }
-
-    fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.entries.len()).sum()
+    fn view_of<R>(
+        &self,
+        place: &Place,
+        f: impl FnOnce(&ShardView<u64>, &larder::ownership::shard::Place<u64>) -> R,
+    ) -> R {
+        self.with_view(place, f).expect("a simulated store is a member's")
     }
 }

@@ -5,17 +5,18 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
-use larder::cache::version::{HybridClock, Now, Version};
+use larder::cache::store::{Carried, Name, Store, StoreCopies};
+use larder::cache::version::{Now, Version};
 use larder::ownership::member::{Boot, Endpoint, Uid};
 use larder::ownership::message::{Answer, CallId, Request, Stamp};
 use larder::ownership::mistake::Mistakes;
 use larder::ownership::view::View;
 use larder::ownership::{Replica, RequestId};
-use larder::ring::hash;
 
-use crate::monitor::{self, Monitor, OpId, Outcome};
+use crate::invariants::Seen;
+use crate::monitor::{self, Cell, Monitor, OpId};
 use crate::random::Random;
-use crate::store::{Place, Store, Value};
+use crate::store::{AMPLE_BYTES, Executed, Place, place};
 
 pub const MS: u64 = 1000;
 pub const SECOND: u64 = 1000 * MS;
@@ -43,8 +44,15 @@ pub struct Op {
     pub id: OpId,
     pub client: usize,
     pub kind: monitor::Kind,
+    /// Of its key.
+    pub number: usize,
     pub place: Place,
     pub deadline: u64,
+    pub ttl_ms: Option<u64>,
+    /// The version that the client saw, for a condition.
+    pub seen: Version,
+    /// It has a request id: when its end is unknown, the client asks again.
+    pub may_repeat: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -52,12 +60,12 @@ pub enum Message {
     Request {
         call: CallId,
         stamp: Stamp,
-        request: Request<u32>,
+        request: Request<Name>,
     },
     Answer {
         call: CallId,
         stamp: Stamp,
-        answer: Answer<u32, Value>,
+        answer: Answer<Name, Carried>,
     },
     Refused {
         call: CallId,
@@ -75,7 +83,7 @@ pub enum Message {
     Executed {
         stamp: Stamp,
         id: RequestId,
-        outcome: Outcome,
+        executed: Executed,
     },
     Moved {
         stamp: Stamp,
@@ -127,7 +135,7 @@ pub enum Event {
     Deadline {
         op: OpId,
         client: usize,
-        key: u32,
+        number: usize,
     },
     Expire {
         pod: usize,
@@ -144,6 +152,17 @@ pub enum Event {
         on: bool,
     },
     Evict,
+    /// A worker comes to an operation that was told to run.
+    Run {
+        pod: usize,
+        boot: Boot,
+        id: RequestId,
+    },
+    /// The time of a value is over.
+    Due {
+        number: usize,
+        version: Version,
+    },
     Crash {
         pod: Option<usize>,
     },
@@ -174,16 +193,18 @@ pub struct Running {
     pub hops: u32,
 }
 
-#[derive(Debug)]
 pub struct Process {
-    pub replica: Replica<Store>,
-    pub clock: Arc<HybridClock>,
+    pub replica: Replica<StoreCopies>,
+    pub store: Arc<Store>,
     pub running: BTreeMap<RequestId, Running>,
+    /// What was seen of each key after the last event here.
+    pub seen: Vec<Seen>,
+    /// Entries that the store evicted, or whose time was over, until then.
+    pub removed: u64,
     /// For invariant I4: the view, and the copies held under it.
-    pub copies: (u128, BTreeSet<Place>),
+    pub copies: (u128, BTreeSet<usize>),
 }
 
-#[derive(Debug)]
 pub struct Pod {
     pub uid: Uid,
     pub process: Option<Process>,
@@ -196,13 +217,15 @@ pub struct Pod {
     pub serving_told: bool,
     pub ended: bool,
     pub skew_us: u64,
+    /// What its monotonic clock counts from.
+    pub uptime_ms: u64,
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Client {
     pub busy: Option<OpId>,
-    /// What it saw last of each key: the writer.
-    pub seen: BTreeMap<u32, Option<OpId>>,
+    /// What it saw last of each key.
+    pub seen: BTreeMap<usize, (Cell, Version)>,
 }
 
 /// What the last write of a key left.
@@ -222,6 +245,33 @@ pub struct Figures {
     pub exits: u64,
     pub crashes: u64,
     pub messages: u64,
+    /// Keys whose pasts became too many to follow.
+    pub unchecked: u64,
+}
+
+impl Figures {
+    pub fn add(&mut self, other: &Self) {
+        self.events += other.events;
+        self.operations += other.operations;
+        self.unknown += other.unknown;
+        self.forwards += other.forwards;
+        self.fenced += other.fenced;
+        self.exits += other.exits;
+        self.crashes += other.crashes;
+        self.messages += other.messages;
+        self.unchecked += other.unchecked;
+    }
+}
+
+impl Kind {
+    /// How a command asks for it.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Self::Calm => "",
+            Self::Rough => "--rough",
+            Self::Torn => "--torn",
+        }
+    }
 }
 
 #[expect(clippy::struct_excessive_bools, reason = "independent switches of a run")]
@@ -240,9 +290,11 @@ pub struct World {
     pub keys: Vec<Place>,
     pub monitors: Vec<Monitor>,
     pub tops: Vec<Top>,
-    /// Copies that were evicted: key and version.
-    pub evicted: BTreeSet<(u32, Version)>,
-    pub executed: BTreeSet<OpId>,
+    /// What was evicted, or is over: key and version.
+    pub evicted: BTreeSet<(usize, Version)>,
+    /// When the last write's time is over.
+    pub expiries: Vec<Option<u64>>,
+    pub executed: BTreeMap<OpId, Version>,
     pub next_op: OpId,
     pub next_request: RequestId,
     /// Cut until then: (from, to).
@@ -259,7 +311,12 @@ pub struct World {
     pub figures: Figures,
     pub trace: bool,
     pub violation: Option<Violation>,
-    pub page_items: usize,
+    pub page_bytes: usize,
+    pub capacity_bytes: u64,
+    /// Memory is short, or becomes so.
+    pub evicting: bool,
+    /// Some values are written with a time to live.
+    pub expiring: bool,
     pub linger_ms: u64,
 }
 
@@ -271,13 +328,20 @@ impl Pod {
     }
 }
 
+impl Process {
+    /// The state machine, whose store knows the time.
+    pub fn at(&mut self, now: Now) -> &mut Replica<StoreCopies> {
+        self.replica.store_mut().set_now(now);
+        &mut self.replica
+    }
+}
+
 impl World {
     pub fn new(seed: u64, kind: Kind, mistakes: Mistakes, trace: bool) -> Self {
         let mut random = Random::new(seed);
-        let most = random.between(4, 14);
-        let place = |key: u32| Place { hash: hash::of_route(format!("a/{key}").as_bytes()), key };
-        let keys: Vec<Place> = (0..).map(place).zip(0..most).map(|(place, _)| place).collect();
-        let (page_items, linger_ms) = (random.between(1, 4), if random.one_in(2) { 5000 } else { 500 });
+        let evicting = random.one_in(2);
+        let most = 4 + random.index(11);
+        let (page_bytes, linger_ms) = (random.pick(&[1, 60, 500, 4000]), if random.one_in(2) { 5000 } else { 500 });
         Self {
             now: 0,
             queue: BinaryHeap::new(),
@@ -288,11 +352,12 @@ impl World {
             version: 1,
             lists: vec![View::default()],
             clients: (2..=random.between(2, 4) + 1).map(|_| Client::default()).collect(),
-            monitors: keys.iter().map(|_| Monitor::new()).collect(),
-            tops: vec![Top::default(); keys.len()],
-            keys,
+            keys: (0..most).map(place).collect(),
+            monitors: (0..most).map(|_| Monitor::new()).collect(),
+            tops: vec![Top::default(); most],
             evicted: BTreeSet::new(),
-            executed: BTreeSet::new(),
+            executed: BTreeMap::new(),
+            expiries: vec![None; most],
             next_op: 1,
             next_request: 1,
             cuts: BTreeMap::new(),
@@ -306,7 +371,10 @@ impl World {
             figures: Figures::default(),
             trace,
             violation: None,
-            page_items: usize::try_from(page_items).expect("it is at most 4"),
+            page_bytes: page_bytes.unwrap_or(1),
+            evicting,
+            capacity_bytes: if evicting && random.one_in(2) { random.between(3000, 9000) } else { AMPLE_BYTES },
+            expiring: random.one_in(2),
             linger_ms,
             random,
         }
@@ -343,7 +411,10 @@ impl World {
     }
 
     pub fn time(&self, pod: usize) -> Now {
-        Now { monotonic_ms: self.now / MS + 1, wall_us: EPOCH_US + self.now + self.pods[pod].skew_us }
+        Now {
+            monotonic_ms: self.now / MS + self.pods[pod].uptime_ms,
+            wall_us: EPOCH_US + self.now + self.pods[pod].skew_us,
+        }
     }
 
     pub fn handle(&mut self, event: Event) {
@@ -353,6 +424,7 @@ impl World {
         | Event::Arrive { pod, .. }
         | Event::Expire { pod, .. }
         | Event::Retry { pod, .. }
+        | Event::Run { pod, .. }
         | Event::Brake { pod, .. }
         | Event::Terminate { pod } = &event
             && self.is_paused(*pod)
@@ -367,7 +439,7 @@ impl World {
             Event::News { pod, view } => {
                 let now = self.time(pod);
                 if let Some(process) = &mut self.pods[pod].process {
-                    process.replica.news(&view, now);
+                    process.at(now).news(&view, now);
                     self.carry_out(pod);
                 }
             }
@@ -384,24 +456,31 @@ impl World {
             Event::Endpoint { pod, change } => self.endpoint_changes(pod, change),
             Event::Invoke { client } => self.invoke(client),
             Event::Arrive { pod, op } => self.arrive(pod, op),
-            Event::Deadline { op, client, key } => self.deadline(op, client, key),
+            Event::Deadline { op, client, number } => self.deadline(op, client, number),
             Event::Expire { pod, boot, id } => self.expire(pod, boot, id),
+            Event::Run { pod, boot, id } => {
+                if self.pods[pod].process_with(Some(boot)).is_some() {
+                    self.try_run(pod, id);
+                    self.carry_out(pod);
+                }
+            }
+            Event::Due { number, version } => _ = self.evicted.insert((number, version)),
             Event::Retry { pod, boot, id } => {
                 let now = self.time(pod);
                 if let Some(process) = self.pods[pod].process_with(Some(boot)) {
-                    process.replica.turned_away(id, now);
+                    process.at(now).turned_away(id, now);
                     self.carry_out(pod);
                 }
             }
             Event::Brake { pod, on } => {
                 let now = self.time(pod);
                 if let Some(process) = &mut self.pods[pod].process {
-                    process.replica.allow_pulls(!on, now);
+                    process.at(now).allow_pulls(!on, now);
                     self.carry_out(pod);
                 }
             }
             Event::Evict => {
-                self.evict();
+                self.squeeze();
                 if !self.quiet {
                     let delay = self.random.between(20 * MS, 500 * MS);
                     self.after(delay, Event::Evict);
