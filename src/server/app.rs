@@ -6,12 +6,13 @@
 
 mod cluster;
 mod housekeeping;
+mod ports;
 mod ready_file;
 mod settings;
 mod shutdown;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,9 +21,11 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use self::cluster::Prepared;
+pub use self::ports::Addresses;
+use self::ports::Ports;
 use self::ready_file::ReadyFile;
 pub use self::shutdown::Shutdown;
-use super::accept::{self, Wire, WireConfig};
+use super::accept::{Wire, WireConfig};
 use super::accounts::Accounts;
 use super::accounts::remote::RemoteError;
 use super::accounts::watch::{OpenError, POLL_INTERVAL};
@@ -43,16 +46,6 @@ use crate::cache::store::Store;
 use crate::kubernetes::ClientError;
 
 pub use super::drain::Outcome;
-
-/// Where a replica listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Addresses {
-    pub grpc: SocketAddr,
-    /// Where other replicas call; none: this one is alone.
-    pub peer: Option<SocketAddr>,
-    pub health: SocketAddr,
-    pub admin: SocketAddr,
-}
 
 /// A running replica: where it listens, and how to end it.
 #[derive(Debug)]
@@ -95,9 +88,8 @@ const HEALTH_DRAIN: Duration = Duration::from_millis(200);
 pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
     config.ready_file.as_deref().map(ready_file::clear);
     // Bind first: an address that is taken is the most frequent mistake, and nobody is told of a port before it is there.
-    let grpc = listen("--listen", config.listen, accept::bind)?;
-    let health_port = listen("--health-listen", config.health_listen, accept::bind)?;
-    let admin_port = listen("--admin-listen", config.admin_listen, admin::bind)?;
+    let ports = Ports::bind(config)?;
+    let addresses = ports.addresses()?;
     let readiness = Readiness::default();
     let (accounts_token, listeners_token) = (readiness.token("accounts"), readiness.token("listeners"));
     let mut tasks = JoinSet::new();
@@ -105,13 +97,7 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
     let capacity = settings::capacity(config, &Kernel::default()).ok_or(AppError::Capacity)?;
     let workers = Workers::start(config.process.workers)?;
     let store = Arc::new(Store::new(settings::store(capacity, workers.count())));
-    let others = Prepared::new(config, grpc.local_addr()?, &store, &clock)?;
-    let addresses = Addresses {
-        grpc: grpc.local_addr()?,
-        peer: others.as_ref().map(|others| others.address),
-        health: health_port.local_addr()?,
-        admin: admin_port.local_addr()?,
-    };
+    let others = ports.peer.map(|port| Prepared::new(config, port, addresses.grpc, &store, &clock)).transpose()?;
     let accounts = accounts(&config.accounts, &mut tasks)?;
     let tls = settings::tls(config).map(Tls::load).transpose().map_err(|error| AppError::Tls { error })?;
     let health = Health::default();
@@ -130,18 +116,18 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
     let wall = Arc::clone(stack.wall());
     drop(accounts_token);
 
-    let wire = Wire::start(&workers, grpc, settings::wire(config), tls.clone(), stack, watch)?;
+    let wire = Wire::start(&workers, ports.grpc, settings::wire(config), tls.clone(), stack, watch)?;
     metrics.attach(Arc::clone(wire.stats()), tls);
     let prober = Workers::start(1)?;
     let (health_trigger, health_watch) = drain::channel();
     let probes = Probes::new(&health);
-    let health_wire = Wire::start(&prober, health_port, WireConfig::default(), None, probes, health_watch)?;
+    let health_wire = Wire::start(&prober, ports.health, WireConfig::default(), None, probes, health_watch)?;
     let start = |others: Prepared| others.start(config, &workers, &wall, readiness.token("members"));
     let members = others.map(start).transpose()?;
     drop(listeners_token);
 
     let pages = settings::pages(&readiness, &health, &wall);
-    tasks.spawn(async move { drop(admin::serve(admin_port, pages).await) });
+    tasks.spawn(async move { drop(admin::serve(ports.admin, pages).await) });
     tasks.spawn(housekeeping::expire(Arc::clone(&store), clock.clone()));
     tasks.spawn(housekeeping::apply_accounts(Arc::clone(&wall)));
     if config.memory.capacity.is_none() {
@@ -193,14 +179,6 @@ impl AppError {
     pub fn is_configuration(&self) -> bool {
         !matches!(self, Self::System(_))
     }
-}
-
-fn listen(
-    flag: &'static str,
-    address: SocketAddr,
-    bind: impl FnOnce(SocketAddr) -> io::Result<TcpListener>,
-) -> Result<TcpListener, AppError> {
-    bind(address).map_err(|source| AppError::Bind { flag, address, source })
 }
 
 fn accounts(config: &AccountsConfig, tasks: &mut JoinSet<()>) -> Result<Accounts, AppError> {

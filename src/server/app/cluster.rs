@@ -9,11 +9,11 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 
-use super::{AppError, listen, settings};
+use super::{AppError, settings};
 use crate::cache::store::Store;
 use crate::cluster::file::FileSource;
 use crate::kubernetes::{PortNames, Selection, Slices};
-use crate::server::accept::{self, Wire, WireHandle};
+use crate::server::accept::{Wire, WireHandle};
 use crate::server::clock::Clock;
 use crate::server::config::Config;
 use crate::server::drain::{self, Trigger};
@@ -31,8 +31,7 @@ const PEER_DRAIN: Duration = Duration::from_millis(200);
 /// What is made before the service that uses it.
 pub(super) struct Prepared {
     listener: TcpListener,
-    pub(super) address: SocketAddr,
-    pub(super) handoff: Handoff,
+    handoff: Handoff,
     peers: Peers,
     idle: Idle,
     tls: Option<Tls>,
@@ -49,24 +48,20 @@ pub(super) struct Members {
 }
 
 impl Prepared {
-    /// None when there is no source of members: the replica is alone.
+    /// `listener` is the peer port; at `grpc` clients reach this replica.
     pub(super) fn new(
         config: &Config,
-        listens: SocketAddr,
+        listener: TcpListener,
+        grpc: SocketAddr,
         store: &Arc<Store>,
         clock: &Clock,
-    ) -> Result<Option<Self>, AppError> {
-        if !config.cluster.has_members() {
-            return Ok(None);
-        }
-        let listener = listen("--peer-listen", config.cluster.peer_listen, accept::bind)?;
-        let address = listener.local_addr()?;
+    ) -> Result<Self, AppError> {
         let tls = settings::peer_tls(config).map(Tls::load).transpose().map_err(|error| AppError::Tls { error })?;
         let peers =
             Peers::new(PeersConfig { cluster: config.cluster.cluster.clone(), tls: tls.clone(), clock: clock.clone() });
-        let (handoff, idle) = Handoff::new(settings::handoff(config, listens), Arc::clone(store), clock.clone());
+        let (handoff, idle) = Handoff::new(settings::handoff(config, grpc), Arc::clone(store), clock.clone());
         peers.attach(Arc::new(handoff.clone()));
-        Ok(Some(Self { listener, address, handoff, peers, idle, tls, clock: clock.clone() }))
+        Ok(Self { listener, handoff, peers, idle, tls, clock: clock.clone() })
     }
 
     /// What operations need of it.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::figures::Progress;
+use super::figures::{Progress, Stage};
 use super::inbox::{Command, Note, Notes, Outcome};
 use super::pace::{Load, Pace};
 use super::shared::Shared;
@@ -294,8 +294,11 @@ impl Driver {
         self.shared.status.store(Some(Arc::new(Status {
             me: self.me.clone(),
             snapshot: Arc::clone(replica.snapshot()),
-            ready: self.ready.is_none(),
-            leaving: self.leaving,
+            stage: match (&self.ready, self.leaving) {
+                (_, true) => Stage::Leaving,
+                (None, false) => Stage::Ready,
+                (Some(_), false) => Stage::Starting,
+            },
             gaining: replica.arcs().count(Phase::Gaining),
             held: replica.arcs().count(Phase::Held),
             waiting,

@@ -54,14 +54,21 @@ pub struct Forwards {
     pub unknown: AtomicU64,
 }
 
+/// How far this replica's part in the cluster is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Not every member has cleared it yet.
+    Starting,
+    Ready,
+    Leaving,
+}
+
 /// How the hand-off stands at the last tick.
 #[derive(Clone, Debug)]
 pub struct Status {
     pub me: MemberId,
     pub snapshot: Arc<Snapshot>,
-    /// Every member has cleared this one once.
-    pub ready: bool,
-    pub leaving: bool,
+    pub stage: Stage,
     /// Arcs that are owned and not cleared by everybody; and those that are held and not settled.
     pub gaining: usize,
     pub held: usize,

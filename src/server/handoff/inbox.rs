@@ -82,7 +82,7 @@ pub(super) struct Inbox {
 /// What tickets say: never refused, and bounded by how many tickets there may be.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
-    notes: Mutex<Vec<Note>>,
+    left: Mutex<Vec<Note>>,
     notify: Notify,
     tickets: AtomicUsize,
 }
@@ -190,7 +190,7 @@ impl Notes {
     }
 
     fn leave(&self, note: Note) {
-        let mut notes = self.notes.lock();
+        let mut notes = self.left.lock();
         notes.push(note);
         let first = notes.len() == 1;
         drop(notes);
@@ -206,6 +206,6 @@ impl Notes {
 
     /// All that were left, in order.
     pub(super) fn take(&self) -> Vec<Note> {
-        std::mem::take(&mut *self.notes.lock())
+        std::mem::take(&mut *self.left.lock())
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Handoff;
-use super::figures::Status;
+use super::figures::{Stage, Status};
 use crate::ownership::member::{Endpoint, MemberId};
 use crate::ownership::snapshot::Snapshot;
 
@@ -89,11 +89,11 @@ impl Handoff {
         let Some(status) = shared.status.load_full().filter(|status| status.me == *me) else {
             return Members { me: process, ..Members::default() };
         };
-        let Status { snapshot, ready, leaving, gaining, held, waiting, sources, .. } = &*status;
+        let Status { snapshot, stage, gaining, held, waiting, sources, .. } = &*status;
         Members {
             me: process,
-            ready: *ready,
-            leaving: *leaving,
+            ready: *stage != Stage::Starting,
+            leaving: *stage == Stage::Leaving,
             view: View {
                 digest: format!("{:?}", snapshot.digest()),
                 age_ms: millis(self.view_age()),

@@ -63,7 +63,7 @@ impl Source {
     /// Waits until it says something. Cancel-safe.
     pub(super) async fn changed(&mut self) {
         if self.news.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

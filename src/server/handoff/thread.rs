@@ -1,5 +1,6 @@
 //! The thread's life: made, started once everything that it talks to is there, stopped last.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -81,7 +82,7 @@ impl Handoff {
         store.join(&me, Mistakes::default());
         let (inbox, commands, notes) = Inbox::new();
         let snapshot = Arc::new(Snapshot::new(View::default()));
-        let topology = Arc::new(Topology { me: Arc::new(me.clone()), snapshot, behind: Default::default() });
+        let topology = Arc::new(Topology { me: Arc::new(me.clone()), snapshot, behind: BTreeMap::new() });
         let alive = Alive::default();
         alive.tick(clock.us_at(Instant::now()));
         let shared = Arc::new(Shared {
