@@ -30,6 +30,11 @@ fn the_request_decoder_holds_its_promises() {
     replay("request", targets::request);
 }
 
+#[test]
+fn the_peer_message_decoder_holds_its_promises() {
+    replay("peer_message", targets::peer_message);
+}
+
 fn replay(target: &str, check: fn(&[u8])) {
     let corpus = corpus(target);
     for input in &corpus {

@@ -2,7 +2,10 @@
 //! `tests/fuzz_corpus.rs` does the same with the corpora on stable Rust.
 
 use larder::cache::cursor::Cursor;
+use larder::cache::version::Now;
 use larder::rpc::convert::{Kind, decode, decode_and_check};
+use larder::rpc::peer::{answer_of, answer_to, request_of, request_to, stamp_of, stamp_to};
+use larder::rpc::proto::peer::v1 as peer;
 use larder::rpc::proto::v1;
 use larder::rpc::status;
 use larder::server::accounts::file::{self, File};
@@ -55,6 +58,36 @@ pub fn request(data: &[u8]) {
         let bytes: usize =
             status::to_trailers(&failure).iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
         assert!(bytes < MAX_TRAILER_BYTES, "{bytes} bytes of trailers: {failure:?}");
+    }
+}
+
+/// A message of another replica, as it comes out of the frame; the first byte says which. What is accepted says the same when
+/// it is said again.
+pub fn peer_message(data: &[u8]) {
+    const NOW: Now = Now { monotonic_ms: 1_000, wall_us: 0 };
+    let Some((&kind, message)) = data.split_first() else { return };
+    let stamp = match kind % 4 {
+        0 => decode::<peer::ExchangeRequest>(message).ok().and_then(|message| {
+            if let Ok(request) = request_of(message.request) {
+                let again = request_of(Some(request_to(&request))).expect("what was accepted is accepted again");
+                assert_eq!(format!("{again:?}"), format!("{request:?}"));
+            }
+            message.stamp
+        }),
+        1 => decode::<peer::ExchangeResponse>(message).ok().and_then(|message| {
+            if let Ok(answer) = answer_of(message.answer, NOW) {
+                let again = answer_of(Some(answer_to(answer.clone(), NOW)), NOW);
+                let again = again.expect("what was accepted is accepted again");
+                assert_eq!(format!("{again:?}"), format!("{answer:?}"));
+            }
+            message.stamp
+        }),
+        2 => decode::<peer::ForwardRequest>(message).ok().and_then(|message| message.stamp),
+        _ => decode::<peer::ForwardResponse>(message).ok().and_then(|message| message.stamp),
+    };
+    if let Ok(stamp) = stamp_of(stamp) {
+        let again = stamp_of(Some(stamp_to(&stamp))).expect("what was accepted is accepted again");
+        assert_eq!(format!("{again:?}"), format!("{stamp:?}"));
     }
 }
 

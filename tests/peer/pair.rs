@@ -160,7 +160,7 @@ impl CarryOut for Echo {
 
 /// The replica `b`, which is asked.
 pub struct Owner {
-    _workers: Workers,
+    pub workers: Workers,
     pub wire: WireHandle,
     pub service: Service,
     pub desk: Arc<Stub>,
@@ -189,7 +189,7 @@ impl Owner {
         let service = Service::new(config, desk.clone(), echo.clone());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let wire = Wire::start(&workers, listener, limits, tls, service.clone(), watch).unwrap();
-        Self { _workers: workers, wire, service, desk, echo, drain }
+        Self { workers, wire, service, desk, echo, drain }
     }
 
     pub fn address(&self) -> String {

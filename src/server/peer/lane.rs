@@ -259,9 +259,8 @@ impl State {
                 return Err(NotTaken::Ended);
             }
             Phase::Open => {}
-            Phase::Retiring | Phase::Closing => return Err(NotTaken::Ended),
             Phase::Over { retry_at: Some(at) } if Instant::now() < at => return Err(NotTaken::Refused),
-            Phase::Over { .. } => return Err(NotTaken::Ended),
+            Phase::Retiring | Phase::Closing | Phase::Over { .. } => return Err(NotTaken::Ended),
         }
         if !self.batches.is_empty() && self.queued_bytes + bytes > MAX_QUEUED_BYTES {
             return Err(NotTaken::Full);

@@ -54,7 +54,10 @@ enum Kind {
 
 /// All of them.
 #[derive(Default)]
-pub(super) struct Links(Mutex<HashMap<(Box<str>, Kind), Arc<Link>>>);
+pub(super) struct Links(Mutex<HashMap<Purpose, Arc<Link>>>);
+
+/// A link's address and what it is for.
+type Purpose = (Box<str>, Kind);
 
 /// A connection, or what is to become one.
 struct Link {
@@ -97,7 +100,9 @@ impl Links {
         let ended: Vec<Arc<Link>> =
             links.extract_if(|(address, _), _| !is_kept(address)).map(|(_, link)| link).collect();
         drop(links);
-        ended.iter().for_each(|link| link.close());
+        for link in ended {
+            link.close();
+        }
     }
 
     /// Says one message.

@@ -11,7 +11,7 @@ pub(super) type Outcome = Result<Forwarded, ForwardError>;
 /// The slots of one lane.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
-    slots: Vec<Slot>,
+    all: Vec<Slot>,
     free: Vec<u32>,
     /// Slots whose forward has no answer, its caller there or gone.
     under_way: usize,
@@ -46,11 +46,11 @@ impl Slots {
         self.under_way += 1;
         let slot = Slot::Waiting { message, waker: None };
         if let Some(id) = self.free.pop() {
-            self.slots[id as usize] = slot;
+            self.all[id as usize] = slot;
             return Some(id);
         }
-        let id = u32::try_from(self.slots.len()).ok()?;
-        self.slots.push(slot);
+        let id = u32::try_from(self.all.len()).ok()?;
+        self.all.push(slot);
         Some(id)
     }
 
@@ -59,7 +59,7 @@ impl Slots {
     /// # Errors
     /// The outcome itself when nobody waits for it, or it is to no forward at all.
     pub(super) fn complete(&mut self, id: u32, outcome: Outcome) -> Result<Option<Waker>, Outcome> {
-        let Some(slot) = self.slots.get_mut(id as usize) else { return Err(outcome) };
+        let Some(slot) = self.all.get_mut(id as usize) else { return Err(outcome) };
         match std::mem::replace(slot, Slot::Free) {
             Slot::Waiting { waker, .. } => {
                 *slot = Slot::Done(outcome);
@@ -81,8 +81,8 @@ impl Slots {
     /// Everything ends without an answer: by the number of its message it was written or not. Answers whom to wake.
     pub(super) fn end_all(&mut self, outcome: impl Fn(u64) -> ForwardError) -> Vec<Waker> {
         let mut wakers = Vec::new();
-        for id in 0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX) {
-            if let Slot::Waiting { message, .. } | Slot::Abandoned { message } = self.slots[id as usize] {
+        for id in 0..u32::try_from(self.all.len()).unwrap_or(u32::MAX) {
+            if let Slot::Waiting { message, .. } | Slot::Abandoned { message } = self.all[id as usize] {
                 wakers.extend(self.complete(id, Err(outcome(message))).ok().flatten());
             }
         }
@@ -91,7 +91,7 @@ impl Slots {
 
     /// The outcome, once; until then remembers whom to wake.
     pub(super) fn poll(&mut self, id: u32, waker: &Waker) -> Option<Outcome> {
-        let slot = &mut self.slots[id as usize];
+        let slot = &mut self.all[id as usize];
         if let Slot::Waiting { waker: known, .. } = slot {
             if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
                 *known = Some(waker.clone());
@@ -105,7 +105,7 @@ impl Slots {
 
     /// Nobody waits any more. Answers the outcome that nobody took.
     pub(super) fn abandon(&mut self, id: u32) -> Option<Outcome> {
-        let slot = &mut self.slots[id as usize];
+        let slot = &mut self.all[id as usize];
         match std::mem::replace(slot, Slot::Free) {
             Slot::Waiting { message, .. } => *slot = Slot::Abandoned { message },
             Slot::Done(outcome) => {

@@ -107,7 +107,9 @@ mod tests {
             assert_eq!(told.number(&account(id), limits.as_ref(), &mut message), number);
             let said = said(&mut message);
             assert_eq!(said.len(), usize::from(news), "{id} {limits:?}");
-            said.into_iter().for_each(|account| known.learn(account).unwrap());
+            for account in said {
+                known.learn(account).unwrap();
+            }
             let (heard, heard_limits) = known.get(number).unwrap();
             assert_eq!(*heard, account(id));
             assert!(limits.is_none_or(|limits| limits == *heard_limits));

@@ -45,6 +45,7 @@ enum End {
 }
 
 /// A lane that is connected.
+#[expect(clippy::struct_excessive_bools, reason = "four ends and beginnings that do not depend on each other")]
 struct Driven<'a> {
     lane: &'a Lane,
     shared: &'a Shared,
@@ -64,12 +65,14 @@ struct Driven<'a> {
     said_hello: bool,
     incoming: Incoming,
     heard_hello: bool,
-    /// Answers whose stamp is being looked at.
-    accepting: Option<(Waiting<Result<(), Refusal>>, Vec<ForwardedAnswer>)>,
+    accepting: Option<Accepting>,
     idle: Pin<Box<Sleep>>,
     /// The last batch when `idle` began.
     idle_batch: u64,
 }
+
+/// Answers whose stamp is being looked at.
+type Accepting = (Waiting<Result<(), Refusal>>, Vec<ForwardedAnswer>);
 
 enum Incoming {
     Head(ResponseFuture),
@@ -271,9 +274,8 @@ impl Driven<'_> {
                             return Poll::Ready(end);
                         }
                     }
-                    Some(Err(_)) => return Poll::Ready(End::Broken),
                     None if ended_well.get() => return Poll::Ready(End::InOrder),
-                    None => return Poll::Ready(End::Broken),
+                    None | Some(Err(_)) => return Poll::Ready(End::Broken),
                 },
             }
         }

@@ -252,7 +252,9 @@ impl Stream {
         if let Err(refusal) = accepted {
             self.inner.stats.refused.fetch_add(1, Relaxed);
             let outcome = Outcome::Refused(refusal_to(refusal));
-            calls.iter().for_each(|call| self.answers.put(call.id, &outcome));
+            for call in calls {
+                self.answers.put(call.id, &outcome);
+            }
             return;
         }
         let now = Instant::now();

@@ -46,7 +46,7 @@ impl Answers {
         match outcome {
             Outcome::Done(Forwarded::Answer(Ok(message))) => self.put_message(id, message),
             Outcome::Done(Forwarded::Answer(Err(Failure::NotFound))) => {
-                self.put_word(id, BRIEF, Brief::NotFound as u64)
+                self.put_word(id, BRIEF, Brief::NotFound as u64);
             }
             Outcome::Done(Forwarded::Moved) => self.put_word(id, BRIEF, Brief::Moved as u64),
             Outcome::Done(Forwarded::Answer(Err(failure))) => self.put_error(id, failure),
