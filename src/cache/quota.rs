@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-pub use self::lease::{Amount, Holding};
+pub use self::lease::{Amount, Counting, Holding};
 use self::lease::{Lease, Limited};
 pub use self::token_bucket::TokenBucket;
 use super::key::AccountId;
@@ -203,12 +203,19 @@ impl Tenant {
         self.0.quota.lock().lease.as_mut().is_some_and(|lease| lease.grant(more, round))
     }
 
-    /// The account's home counts, and calls in what is not used. `close`: and what comes free until the next grant.
+    /// So much of the lease is for operations that are about to run.
+    pub fn promise(&self, need: Amount, now_ms: u64) {
+        if let Some(lease) = &mut self.0.quota.lock().lease {
+            lease.promise(need, now_ms);
+        }
+    }
+
+    /// The account's home counts, and calls in what is neither used nor promised. `None`: the store is alone.
     #[must_use]
-    pub fn count(&self, round: u64, close: bool) -> Holding {
+    pub fn count(&self, counting: Counting) -> Option<Holding> {
         let mut quota = self.0.quota.lock();
         let used = quota.used();
-        quota.lease.as_mut().map(|lease| lease.count(used, round, close)).unwrap_or_default()
+        Some(quota.lease.as_mut()?.count(used, counting))
     }
 
     /// Leased and not used.

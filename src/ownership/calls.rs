@@ -183,7 +183,7 @@ impl<S: Copies> Replica<S> {
         match &call.what {
             What::Claim if nobody => self.cleared(&call.to, false),
             What::Count { account, number } if call.to.boot == 0 => {
-                let nothing = Counted { settled: true, ..Counted::default() };
+                let nothing = Counted { settled: true, closed: true, ..Counted::default() };
                 self.counted(&call.to, account, *number, nothing, now);
             }
             _ => {
@@ -231,7 +231,7 @@ impl<S: Copies> Replica<S> {
                 self.fetched(&call.to, Vec::new(), none);
             }
             (What::Count { account, number }, _) if self.mistakes.make(Mistake::UncountedIsNothing) => {
-                let nothing = Counted { settled: true, ..Counted::default() };
+                let nothing = Counted { settled: true, closed: true, ..Counted::default() };
                 self.counted(&call.to, account, *number, nothing, now);
             }
             _ => self.again(call),

@@ -91,10 +91,10 @@ pub struct CountAsk {
     pub close: bool,
 }
 
-/// What a replica has of an account. Whatever of its lease was not used is given back by this answer.
+/// What a replica has of an account. Whatever of its lease is not used is given back by this answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
-    /// All entries here, copies for others too.
+    /// All entries here, copies for others too, and what operations that were just let run are about to create.
     pub used_keys: u64,
     pub used_bytes: u64,
     /// What was here when the view changed, and was leased since and not called in. Negative where what was removed here
@@ -103,6 +103,8 @@ pub struct Counted {
     pub bound_bytes: i64,
     /// Every arc here is settled, and there is no copy for anybody.
     pub settled: bool,
+    /// Nothing can be created here without asking, not even in place of what is removed.
+    pub closed: bool,
 }
 
 #[derive(Clone, Debug)]

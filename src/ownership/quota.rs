@@ -13,7 +13,7 @@ mod ledger;
 
 use asks::Asks;
 use home::Home;
-use ledger::Counting;
+use ledger::Counts;
 
 use super::calls::What;
 use super::copies::Copies;
@@ -22,7 +22,7 @@ use super::message::{CountAsk, Counted, LeaseReply, LeaseRequest};
 use super::mistake::Mistake;
 use super::{Answer, Output, Replica, Request};
 use crate::cache::key::AccountId;
-use crate::cache::quota::{Amount, Holding};
+use crate::cache::quota::{Amount, Counting, Holding};
 use crate::cache::route;
 use crate::cache::version::Now;
 
@@ -100,8 +100,8 @@ impl<S: Copies> Replica<S> {
                 tenant.void_lease();
             }
         }
-        for (id, verdict) in self.quotas.asks.void() {
-            self.outputs.push(Output::Lease { id, verdict });
+        for ended in self.quotas.asks.void() {
+            self.outputs.push(Output::Lease { id: ended.id, verdict: ended.verdict });
         }
     }
 
@@ -140,16 +140,19 @@ impl<S: Copies> Replica<S> {
 
     /// The home's answer.
     pub(super) fn leased(&mut self, account: &AccountId, through: u64, reply: LeaseReply, now: Now) {
-        if let LeaseReply::Granted { round, keys, bytes } = reply {
+        let tenant = self.store.tenant(account);
+        if let (LeaseReply::Granted { round, keys, bytes }, Some(tenant)) = (reply, &tenant) {
             let round = if self.mistakes.make(Mistake::OvertakenGrantCounts) { u64::MAX } else { round };
-            let counts = self.store.tenant(account).is_some_and(|tenant| tenant.grant(Amount { keys, bytes }, round));
-            if !counts {
+            if !tenant.grant(Amount { keys, bytes }, round) {
                 self.quotas.asks.again(account);
                 return;
             }
         }
-        for (id, verdict) in self.quotas.asks.answered(account, through, reply, now.monotonic_ms) {
-            self.outputs.push(Output::Lease { id, verdict });
+        for ended in self.quotas.asks.answered(account, through, reply, now.monotonic_ms) {
+            if let (Some(tenant), LeaseVerdict::Granted) = (&tenant, ended.verdict) {
+                tenant.promise(ended.need, now.monotonic_ms);
+            }
+            self.outputs.push(Output::Lease { id: ended.id, verdict: ended.verdict });
         }
     }
 
@@ -170,15 +173,19 @@ impl<S: Copies> Replica<S> {
     }
 
     /// The home counts.
-    pub(super) fn serve_count(&mut self, ask: &CountAsk) -> Counted {
+    pub(super) fn serve_count(&mut self, ask: &CountAsk, now: Now) -> Counted {
         if ask.close {
             self.store.expire();
         }
-        let close = ask.close && !self.mistakes.make(Mistake::UsedAgainWhileCounted);
-        let holding = self.store.tenant(&ask.account).map(|tenant| tenant.count(ask.round, close));
-        let Holding { used, bound_keys, bound_bytes } = holding.unwrap_or_default();
+        let reuse = self.mistakes.make(Mistake::UsedAgainWhileCounted);
+        let how = Counting { round: ask.round, close: ask.close && !reuse, now_ms: now.monotonic_ms };
         let settled = self.nothing_moves();
-        Counted { used_keys: used.keys, used_bytes: used.bytes, bound_keys, bound_bytes, settled }
+        let Some(holding) = self.store.tenant(&ask.account).and_then(|tenant| tenant.count(how)) else {
+            return Counted { settled, closed: ask.close, ..Counted::default() };
+        };
+        let Holding { used, bound_keys, bound_bytes, closed } = holding;
+        let closed = closed || (reuse && ask.close);
+        Counted { used_keys: used.keys, used_bytes: used.bytes, bound_keys, bound_bytes, settled, closed }
     }
 
     /// Every arc of mine is settled, and I hold no copy for anybody. Both stay so until the view changes (invariant I4).
@@ -199,7 +206,7 @@ impl<S: Copies> Replica<S> {
         }
         for account in self.quotas.home.counting() {
             let to_ask = self.quotas.home.to_ask(&account, |id| self.calls.may_call(id, now));
-            let Some((ids, Counting { number, close })) = to_ask else { continue };
+            let Some((ids, Counts { number, close })) = to_ask else { continue };
             for id in ids {
                 any = true;
                 let ask = CountAsk { account: account.clone(), round: number, close };
@@ -211,8 +218,8 @@ impl<S: Copies> Replica<S> {
 
     fn begin_round(&mut self, account: &AccountId, now: Now) {
         let members = self.snapshot.present().map(|member| member.id.clone()).chain([self.me.clone()]).collect();
-        let Some(Counting { number, close }) = self.quotas.home.begin(account, members, self.mistakes) else { return };
-        let counted = self.serve_count(&CountAsk { account: account.clone(), round: number, close });
+        let Some(Counts { number, close }) = self.quotas.home.begin(account, members, self.mistakes) else { return };
+        let counted = self.serve_count(&CountAsk { account: account.clone(), round: number, close }, now);
         let me = self.me.clone();
         self.counted(&me, account, number, counted, now);
     }
@@ -243,7 +250,7 @@ impl<S: Copies> Replica<S> {
     ) -> Answer<S::Key, S::Value> {
         match request {
             Request::Lease(request) => Answer::Leased(self.serve_lease(from, request, now)),
-            Request::Count(ask) => Answer::Counted(self.serve_count(ask)),
+            Request::Count(ask) => Answer::Counted(self.serve_count(ask, now)),
             Request::AskAgain(account) => {
                 self.nudged(account);
                 Answer::Noted

@@ -3,6 +3,8 @@
 //! Two numbers per resource. *Free* is what was leased and is not used: creating takes from it, removing as the authority gives
 //! to it. *Bound* is this replica's part of an upper bound of all that exists: what it held when the view changed, and what was
 //! leased since, without what was called in. It may be negative: what was installed here since is in another's part.
+//! What was leased for an operation that waits is *promised* to it for a moment, and not called in meanwhile; else two who ask
+//! for the last room could take it from each other for ever.
 //! Moving keys between replicas touches neither, so it needs no permission and gives nothing away.
 //! Not here: who leases, and how much (`ownership::quota`).
 
@@ -14,13 +16,28 @@ pub struct Amount {
 }
 
 /// What a replica has of an account, as the account's home counts it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holding {
-    /// Of all entries here, copies for others too.
+    /// By all entries here, copies for others too, and what is promised.
     pub used: Amount,
     pub bound_keys: i64,
     pub bound_bytes: i64,
+    /// Nothing is free, and nothing comes free.
+    pub closed: bool,
 }
+
+/// How the home counts.
+#[derive(Clone, Copy, Debug)]
+pub struct Counting {
+    pub round: u64,
+    /// Nothing that comes free from now on is used again, until the next grant.
+    pub close: bool,
+    /// Monotonic milliseconds.
+    pub now_ms: u64,
+}
+
+/// Milliseconds for which a promise holds: a worker that was told that it may go on does so within some microseconds.
+const PROMISE_MS: u64 = 20;
 
 /// One account's lease at one replica, under one view.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,20 +48,23 @@ pub(super) struct Lease {
     closed: bool,
     /// The last round of counting that was answered.
     round: u64,
+    promised_until_ms: u64,
 }
 
 /// One resource.
 #[derive(Clone, Copy, Debug, Default)]
 struct Part {
     free: u64,
+    /// Of what is free.
+    promised: u64,
     bound: i64,
 }
 
 impl Lease {
     /// A new view: nothing is leased under it, and what is here is here.
     pub(super) fn of_new_view(used: Amount) -> Self {
-        let part = |used: u64| Part { free: 0, bound: signed(used) };
-        Self { keys: part(used.keys), bytes: part(used.bytes), closed: false, round: 0 }
+        let part = |used: u64| Part { bound: signed(used), ..Part::default() };
+        Self { keys: part(used.keys), bytes: part(used.bytes), ..Self::default() }
     }
 
     /// Whether so much may be created. Of what is not limited, anything.
@@ -77,13 +97,30 @@ impl Lease {
         true
     }
 
-    /// The home counts: what is free is given back. With `close`, what comes free from now on as well, until the next grant.
-    pub(super) fn count(&mut self, used: Amount, round: u64, close: bool) -> Holding {
-        self.round = self.round.max(round);
-        self.closed |= close;
+    /// Of what is free, so much is for operations that are about to run.
+    pub(super) fn promise(&mut self, need: Amount, now_ms: u64) {
+        self.keys.promised = self.keys.promised.saturating_add(need.keys).min(self.keys.free);
+        self.bytes.promised = self.bytes.promised.saturating_add(need.bytes).min(self.bytes.free);
+        self.promised_until_ms = now_ms + PROMISE_MS;
+    }
+
+    /// The home counts: what is free and not promised is given back.
+    pub(super) fn count(&mut self, used: Amount, counting: Counting) -> Holding {
+        let Counting { round, close, now_ms } = counting;
+        if self.promised_until_ms <= now_ms {
+            (self.keys.promised, self.bytes.promised) = (0, 0);
+        }
         self.keys.call_in();
         self.bytes.call_in();
-        Holding { used, bound_keys: self.keys.bound, bound_bytes: self.bytes.bound }
+        let free = self.free();
+        self.closed = (self.closed || close) && free == Amount::default();
+        self.round = self.round.max(round);
+        Holding {
+            used: Amount { keys: used.keys + free.keys, bytes: used.bytes + free.bytes },
+            bound_keys: self.keys.bound,
+            bound_bytes: self.bytes.bound,
+            closed: self.closed,
+        }
     }
 
     pub(super) fn free(&self) -> Amount {
@@ -102,6 +139,7 @@ impl Part {
     fn take(&mut self, need: u64, limited: bool) {
         if limited {
             self.free -= need;
+            self.promised = self.promised.saturating_sub(need);
         } else {
             // Nobody is asked for what has no limit; should it get one, this is what there is.
             self.bound += signed(need);
@@ -122,8 +160,8 @@ impl Part {
     }
 
     fn call_in(&mut self) {
-        self.bound = self.bound.saturating_sub(signed(self.free));
-        self.free = 0;
+        self.bound = self.bound.saturating_sub(signed(self.free - self.promised));
+        self.free = self.promised;
     }
 }
 
@@ -138,6 +176,9 @@ mod tests {
 
     const BOTH: Limited = Limited { keys: true, bytes: true };
 
+    const OPEN: Counting = Counting { round: 1, close: false, now_ms: 1000 };
+    const CLOSE: Counting = Counting { close: true, ..OPEN };
+
     fn amount(keys: u64, bytes: u64) -> Amount {
         Amount { keys, bytes }
     }
@@ -150,7 +191,7 @@ mod tests {
         assert!(lease.has(amount(2, 20), BOTH) && !lease.has(amount(2, 21), BOTH) && !lease.has(amount(3, 0), BOTH));
         lease.take(amount(2, 15), BOTH);
         assert_eq!(lease.free(), amount(0, 5));
-        let holding = lease.count(amount(5, 45), 1, false);
+        let holding = lease.count(amount(5, 45), OPEN);
         assert_eq!((holding.bound_keys, holding.bound_bytes), (5, 45), "what was not used is given back");
     }
 
@@ -159,7 +200,7 @@ mod tests {
         let mut lease = Lease::of_new_view(amount(2, 20));
         lease.give_back(amount(1, 10), BOTH);
         assert_eq!(lease.free(), amount(1, 10));
-        lease.count(amount(1, 10), 1, true);
+        assert!(lease.count(amount(1, 10), CLOSE).closed);
         lease.give_back(amount(1, 10), BOTH);
         assert_eq!(lease.free(), amount(0, 0));
         assert!(lease.grant(amount(1, 10), 1));
@@ -170,9 +211,22 @@ mod tests {
     #[test]
     fn a_grant_that_a_count_overtook_does_not_count() {
         let mut lease = Lease::of_new_view(amount(0, 0));
-        lease.count(amount(0, 0), 2, false);
+        lease.count(amount(0, 0), Counting { round: 2, ..OPEN });
         assert!(!lease.grant(amount(5, 5), 1));
         assert_eq!(lease.free(), amount(0, 0));
+    }
+
+    #[test]
+    fn what_is_promised_to_an_operation_is_not_called_in_until_it_ran_or_a_moment_passed() {
+        let mut lease = Lease::of_new_view(amount(0, 0));
+        assert!(lease.grant(amount(3, 30), 0));
+        lease.promise(amount(2, 20), 1000);
+        let holding = lease.count(amount(0, 0), CLOSE);
+        assert_eq!((holding.used, holding.bound_keys, holding.closed), (amount(2, 20), 2, false));
+        lease.take(amount(1, 10), BOTH);
+        assert_eq!(lease.count(amount(1, 10), CLOSE).used, amount(2, 20));
+        let holding = lease.count(amount(1, 10), Counting { now_ms: 1000 + PROMISE_MS, ..CLOSE });
+        assert_eq!((holding.used, holding.bound_keys, holding.closed), (amount(1, 10), 1, true));
     }
 
     #[test]
@@ -182,7 +236,7 @@ mod tests {
         assert!(lease.has(amount(0, 1000), limited));
         lease.take(amount(0, 1000), limited);
         lease.give_back(amount(0, 500), limited);
-        assert_eq!(lease.count(amount(1, 510), 1, false).bound_bytes, 510);
+        assert_eq!(lease.count(amount(1, 510), OPEN).bound_bytes, 510);
     }
 
     #[test]
@@ -190,7 +244,7 @@ mod tests {
         let mut lease = Lease::of_new_view(amount(0, 0));
         // A copy was installed, and its key deleted.
         lease.give_back(amount(1, 10), BOTH);
-        let holding = lease.count(amount(0, 0), 1, false);
+        let holding = lease.count(amount(0, 0), OPEN);
         assert_eq!((holding.bound_keys, holding.bound_bytes), (-1, -10));
     }
 }

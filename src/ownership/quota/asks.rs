@@ -35,6 +35,15 @@ struct Waiting {
     before_round: Option<u64>,
 }
 
+/// An ask that has its verdict.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub id: LeaseId,
+    pub verdict: LeaseVerdict,
+    /// What was leased for it; nothing for a dry run.
+    pub need: Amount,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum State {
     #[default]
@@ -70,14 +79,14 @@ impl Asks {
     }
 
     /// A new view: whoever waits tries again, and dry runs are asked of the new home.
-    pub(super) fn void(&mut self) -> Vec<(LeaseId, LeaseVerdict)> {
+    pub(super) fn void(&mut self) -> Vec<Ended> {
         let mut ended = Vec::new();
         for queue in self.accounts.values_mut() {
             queue.state = State::Idle;
             queue.asks.retain(|_, waiting| {
                 waiting.before_round = None;
                 if !waiting.ask.dry_run {
-                    ended.push((waiting.id, LeaseVerdict::Granted));
+                    ended.push(waiting.ends(LeaseVerdict::Granted));
                 }
                 waiting.ask.dry_run
             });
@@ -132,20 +141,14 @@ impl Asks {
 
     /// The home's answer to the question that stood for the asks up to `through`. `Granted`: that counts here. Who has a
     /// verdict, and which.
-    pub(super) fn answered(
-        &mut self,
-        account: &AccountId,
-        through: u64,
-        reply: LeaseReply,
-        now_ms: u64,
-    ) -> Vec<(LeaseId, LeaseVerdict)> {
+    pub(super) fn answered(&mut self, account: &AccountId, through: u64, reply: LeaseReply, now_ms: u64) -> Vec<Ended> {
         let Some(queue) = self.accounts.get_mut(account) else { return Vec::new() };
         queue.state = State::Idle;
         let ended = match reply {
             LeaseReply::Granted { keys, bytes, .. } => queue.served(Amount { keys, bytes }),
             LeaseReply::Fits => {
                 let oldest = queue.asks.values().next().filter(|waiting| waiting.ask.dry_run);
-                oldest.map(|waiting| (waiting.id, LeaseVerdict::Granted)).into_iter().collect()
+                oldest.map(|waiting| waiting.ends(LeaseVerdict::Granted)).into_iter().collect()
             }
             LeaseReply::Full { round, keys, bytes } => {
                 let ended = queue.refused(through, round, Amount { keys, bytes });
@@ -168,17 +171,25 @@ impl Asks {
         ended
     }
 
-    fn forget(&mut self, ended: &[(LeaseId, LeaseVerdict)]) {
-        for (id, _) in ended {
+    fn forget(&mut self, ended: &[Ended]) {
+        for Ended { id, .. } in ended {
             self.remove(*id);
         }
         self.accounts.retain(|_, queue| !queue.asks.is_empty());
     }
 }
 
+impl Waiting {
+    fn ends(&self, verdict: LeaseVerdict) -> Ended {
+        let LeaseAsk { keys, bytes, dry_run, .. } = self.ask;
+        let need = if dry_run { Amount::default() } else { Amount { keys, bytes } };
+        Ended { id: self.id, verdict, need }
+    }
+}
+
 impl Queue {
     /// The oldest, and as many after it as the lease is for.
-    fn served(&self, mut lease: Amount) -> Vec<(LeaseId, LeaseVerdict)> {
+    fn served(&self, mut lease: Amount) -> Vec<Ended> {
         let mut ended = Vec::new();
         for waiting in self.asks.values().filter(|waiting| !waiting.ask.dry_run) {
             let LeaseAsk { keys, bytes, max_keys, max_bytes, .. } = waiting.ask;
@@ -191,13 +202,13 @@ impl Queue {
                 break;
             };
             lease = Amount { keys, bytes };
-            ended.push((waiting.id, LeaseVerdict::Granted));
+            ended.push(waiting.ends(LeaseVerdict::Granted));
         }
         ended
     }
 
     /// Of those who asked before the round began: who would not have fitted then.
-    fn refused(&self, through: u64, round: u64, used: Amount) -> Vec<(LeaseId, LeaseVerdict)> {
+    fn refused(&self, through: u64, round: u64, used: Amount) -> Vec<Ended> {
         let asked_before = |waiting: &&Waiting| waiting.before_round.is_some_and(|before| before <= round);
         let over = |need: u64, used: u64, max: Option<u64>| {
             max.filter(|&max| need > 0 && used.checked_add(need).is_none_or(|sum| sum > max))
@@ -206,7 +217,7 @@ impl Queue {
             let ask = &waiting.ask;
             let keys = over(ask.keys, used.keys, ask.max_keys).map(|limit| LeaseVerdict::OverKeys { limit });
             let bytes = || over(ask.bytes, used.bytes, ask.max_bytes).map(|limit| LeaseVerdict::OverBytes { limit });
-            Some((waiting.id, keys.or_else(bytes)?))
+            Some(waiting.ends(keys.or_else(bytes)?))
         };
         self.asks.range(..=through).map(|(_, waiting)| waiting).filter(asked_before).filter_map(verdict).collect()
     }

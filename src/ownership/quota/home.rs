@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::super::member::MemberId;
 use super::super::message::{Counted, LeaseReply, LeaseRequest};
 use super::super::mistake::Mistakes;
-use super::ledger::{Counting, Ledger, Next};
+use super::ledger::{Counts, Ledger, Next};
 use crate::cache::key::AccountId;
 
 /// Accounts that a home knows something of at most, oldest dropped: of a dropped one all members are counted again.
@@ -73,7 +73,7 @@ impl Home {
         account: &AccountId,
         members: BTreeSet<MemberId>,
         mistakes: Mistakes,
-    ) -> Option<Counting> {
+    ) -> Option<Counts> {
         let ledger = self.ledgers.get_mut(account)?;
         self.rounds += 1;
         self.counting.insert(account.clone());
@@ -89,7 +89,7 @@ impl Home {
         &mut self,
         account: &AccountId,
         may_call: impl Fn(&MemberId) -> bool,
-    ) -> Option<(Vec<MemberId>, Counting)> {
+    ) -> Option<(Vec<MemberId>, Counts)> {
         self.ledgers.get_mut(account)?.to_ask(may_call)
     }
 

@@ -22,7 +22,7 @@ const MAX_EXTRA_BYTES: u64 = 1024 * 1024;
 /// Of the room that is left, each member gets at most this part beyond what it asked for: none takes it all.
 const EXTRA_PART: u64 = 4;
 
-/// Milliseconds between two rounds while the answer hangs on keys that move.
+/// Milliseconds between two rounds while the answer hangs on what is in flight.
 pub(super) const ROUND_PAUSE_MS: u64 = 20;
 
 /// One account, at its home, under one view.
@@ -52,6 +52,7 @@ struct Round {
     missing: BTreeSet<MemberId>,
     unasked: BTreeSet<MemberId>,
     settled: bool,
+    closed: bool,
     used: Amount,
     /// Keys and bytes.
     bound: (i64, i64),
@@ -66,7 +67,7 @@ struct Exact {
 
 /// What a round is to ask of everybody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Counting {
+pub(super) struct Counts {
     pub number: u64,
     pub close: bool,
 }
@@ -107,7 +108,7 @@ impl Ledger {
         }
         self.wants_round |= self.round.is_none() && self.not_before_ms <= now_ms;
         self.askers.insert(from.clone(), request.clone());
-        LeaseReply::Wait { before_round: request.before_round.unwrap_or(rounds + 1) }
+        LeaseReply::Wait { before_round: rounds + 1 }
     }
 
     fn grant(&mut self, request: &LeaseRequest, bound: Amount, members: usize, rounds: u64) -> LeaseReply {
@@ -133,7 +134,7 @@ impl Ledger {
     }
 
     /// A round begins, of all present members.
-    pub(super) fn begin(&mut self, number: u64, members: BTreeSet<MemberId>, mistakes: Mistakes) -> Counting {
+    pub(super) fn begin(&mut self, number: u64, members: BTreeSet<MemberId>, mistakes: Mistakes) -> Counts {
         let (close, hasty) = (self.settled, mistakes.make(Mistake::OneRoundOnly));
         self.wants_round = false;
         self.round = Some(Round {
@@ -143,20 +144,21 @@ impl Ledger {
             unasked: members.clone(),
             missing: members,
             settled: true,
+            closed: true,
             used: Amount::default(),
             bound: (0, 0),
         });
-        Counting { number, close }
+        Counts { number, close }
     }
 
     /// What is to be asked of whom next.
-    pub(super) fn to_ask(&mut self, may_call: impl Fn(&MemberId) -> bool) -> Option<(Vec<MemberId>, Counting)> {
+    pub(super) fn to_ask(&mut self, may_call: impl Fn(&MemberId) -> bool) -> Option<(Vec<MemberId>, Counts)> {
         let round = self.round.as_mut()?;
         let ids: Vec<MemberId> = round.unasked.iter().filter(|id| may_call(id)).cloned().collect();
         for id in &ids {
             round.unasked.remove(id);
         }
-        Some((ids, Counting { number: round.number, close: round.close }))
+        Some((ids, Counts { number: round.number, close: round.close }))
     }
 
     /// A count got no answer: it is asked again.
@@ -182,6 +184,7 @@ impl Ledger {
         }
         round.unasked.remove(from);
         round.settled &= counted.settled || mistakes.make(Mistake::CountUnsettled);
+        round.closed &= counted.closed;
         round.used.keys = round.used.keys.saturating_add(counted.used_keys);
         round.used.bytes = round.used.bytes.saturating_add(counted.used_bytes);
         round.bound.0 = round.bound.0.saturating_add(counted.bound_keys);
@@ -191,7 +194,7 @@ impl Ledger {
     }
 
     fn end_round(&mut self, now_ms: u64) -> Option<Next> {
-        let Round { number, close, exact, settled, used, bound, .. } = self.round.take()?;
+        let Round { number, close, exact, settled, closed, used, bound, .. } = self.round.take()?;
         let part = |bound: i64, used: u64| {
             let bound = u64::try_from(bound).unwrap_or(0);
             if settled { used } else { bound }
@@ -199,19 +202,22 @@ impl Ledger {
         let bound = Amount { keys: part(bound.0, used.keys), bytes: part(bound.1, used.bytes) };
         self.bound = Some(bound);
         self.settled = settled;
-        self.closed = settled && close;
+        self.closed = settled && closed;
         if settled && exact {
             self.exact = Some(Exact { round: number, used });
         }
         let nobody_fits = !self.askers.values().any(|request| fits(request, bound));
-        if nobody_fits && settled && !exact && !self.askers.is_empty() {
+        let next_decides = settled && !exact && (closed || !close);
+        if nobody_fits && next_decides && !self.askers.is_empty() {
             return Some(Next::Round);
         }
-        if !settled {
+        // The answer hangs on keys that move, or on operations that have just been let run.
+        let undecided = !settled || !closed;
+        if undecided {
             self.not_before_ms = now_ms + ROUND_PAUSE_MS;
         }
         let askers = std::mem::take(&mut self.askers);
-        let may_ask = |request: &LeaseRequest| settled || fits(request, bound);
+        let may_ask = |request: &LeaseRequest| !undecided || fits(request, bound);
         Some(Next::Tell(askers.into_iter().filter(|(_, request)| may_ask(request)).map(|(id, _)| id).collect()))
     }
 

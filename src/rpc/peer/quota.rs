@@ -54,11 +54,11 @@ pub(super) fn leased_of(leased: reply::Leased) -> Result<LeaseReply, Malformed> 
 }
 
 pub(super) fn counted_to(counted: Counted) -> reply::Counted {
-    let Counted { used_keys, used_bytes, bound_keys, bound_bytes, settled } = counted;
-    reply::Counted { used_keys, used_bytes, bound_keys, bound_bytes, settled }
+    let Counted { used_keys, used_bytes, bound_keys, bound_bytes, settled, closed } = counted;
+    reply::Counted { used_keys, used_bytes, bound_keys, bound_bytes, settled, closed }
 }
 
 pub(super) fn counted_of(counted: reply::Counted) -> Counted {
-    let reply::Counted { used_keys, used_bytes, bound_keys, bound_bytes, settled } = counted;
-    Counted { used_keys, used_bytes, bound_keys, bound_bytes, settled }
+    let reply::Counted { used_keys, used_bytes, bound_keys, bound_bytes, settled, closed } = counted;
+    Counted { used_keys, used_bytes, bound_keys, bound_bytes, settled, closed }
 }

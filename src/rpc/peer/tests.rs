@@ -77,10 +77,11 @@ fn answer() -> impl Strategy<Value = Answer<Name, Carried>> {
         any::<[u64; 3]>().prop_map(|[round, keys, bytes]| LeaseReply::Full { round, keys, bytes }),
         any::<u64>().prop_map(|before_round| LeaseReply::Wait { before_round }),
     ];
-    let counted = (any::<[u64; 2]>(), any::<[i64; 2]>(), any::<bool>()).prop_map(|(used, bound, settled)| {
-        let ([used_keys, used_bytes], [bound_keys, bound_bytes]) = (used, bound);
-        Counted { used_keys, used_bytes, bound_keys, bound_bytes, settled }
-    });
+    let counted =
+        (any::<[u64; 2]>(), any::<[i64; 2]>(), any::<[bool; 2]>()).prop_map(|(used, bound, [settled, closed])| {
+            let ([used_keys, used_bytes], [bound_keys, bound_bytes]) = (used, bound);
+            Counted { used_keys, used_bytes, bound_keys, bound_bytes, settled, closed }
+        });
     let unreachable = (member(), any::<bool>()).prop_map(|(id, refused)| Unreachable { id, refused });
     prop_oneof![
         any::<bool>().prop_map(|has_copies| Answer::Cleared { has_copies }),
