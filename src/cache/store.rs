@@ -8,15 +8,18 @@
 //!
 //! # What holds
 //!
-//! - The charges of all entries together never exceed the capacity ([`Store::set_capacity`] may take a moment to get there).
+//! - The charges of all entries together never exceed the capacity ([`Store::set_capacity`] may take a moment to get there);
+//!   in a hand-off marks and tombstones count too, and may exceed it once nothing else is left that may go.
 //! - `memory_bytes` is the sum of [`entry_charge`] over all entries, to the byte (counters that remember request ids are
-//!   charged for these too, until they are written without).
+//!   charged for these too, until they are written without), and of the tombstones and marks of a hand-off.
 //! - An account's usage is exact, and its budget is never exceeded; before a refusal everything that is due is expired.
 //! - No account's memory gets below its guarantee by the stores of others.
 //! - What expires at a time is gone at that time, whether it is reclaimed or not.
 //! - Versions of a key grow, also over deletes.
 //!
-//! Not here: clocks (`now` is passed in), async, ownership between replicas. A large value under an [`EntryRef`] is shared
+//! - At a member of a cluster ([`Store::join`]): no operation runs where its shard's view says that it may not.
+//!
+//! Not here: clocks (`now` is passed in), async, who owns what (`ownership` says, `copies` and `shard::member` carry it out). A large value under an [`EntryRef`] is shared
 //! with the store, so its memory is in use until the reader drops it, though it is evicted.
 
 mod call;

@@ -77,7 +77,7 @@ impl StoreCopies {
     }
 
     /// Calls `f` with the key's shard under its lock, and the key's chunk, if it has one.
-    fn at<R>(&self, place: &Place, f: impl FnOnce(&mut Shard, Hashes, Option<ChunkRef>) -> R) -> R {
+    pub(super) fn at<R>(&self, place: &Place, f: impl FnOnce(&mut Shard, Hashes, Option<ChunkRef>) -> R) -> R {
         let (space, hashes) = self.target(place);
         let mut shard = self.store.lock(hashes);
         let at = shard.find(&space, place.key.key.as_bytes(), hashes);

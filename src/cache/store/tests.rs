@@ -6,6 +6,7 @@ mod growth;
 mod members;
 mod model;
 mod promises;
+mod removal;
 
 use super::*;
 use crate::cache::version::Version;

@@ -45,10 +45,9 @@ fn everything_is_accounted_for_after_threads_stored_evicted_expired_and_cleared(
             let (name, now) = (key(&name), at(step / 10));
             let ttl = random.is_multiple_of(3).then_some(random >> 58);
             match (random >> 50) % 10 {
-                0 => drop(store.delete(scope(space), name, None, now)),
+                0 | 3 => drop(store.delete(scope(space), name, None, now)),
                 1 => drop(store.touch(scope(space), name, ttl, TouchMode::Overwrite, now)),
                 2 => drop(store.increment(scope(space), name, 1, "id", ttl, now)),
-                3 => drop(store.delete(scope(space), name, None, now)),
                 4 => drop(store.expire_due(now, 10)),
                 5 => drop(store.read(space, name, now, |entry| entry.value().len())),
                 _ => {
