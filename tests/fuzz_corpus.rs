@@ -26,6 +26,11 @@ fn the_accounts_file_reader_holds_its_promises() {
 }
 
 #[test]
+fn the_members_file_reader_holds_its_promises() {
+    replay("members_file", targets::members_file);
+}
+
+#[test]
 fn the_request_decoder_holds_its_promises() {
     replay("request", targets::request);
 }

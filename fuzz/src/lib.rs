@@ -3,6 +3,8 @@
 
 use larder::cache::cursor::Cursor;
 use larder::cache::version::Now;
+use larder::cluster::members::Members;
+use larder::ownership::view::View;
 use larder::rpc::convert::{Kind, decode, decode_and_check};
 use larder::rpc::peer::{answer_of, answer_to, request_of, request_to, stamp_of, stamp_to};
 use larder::rpc::proto::peer::v1 as peer;
@@ -39,6 +41,19 @@ pub fn accounts_file(data: &[u8]) {
         let written = serde_json::to_vec(&read).expect("a file that was read can be written");
         assert_eq!(File::parse(&written).as_ref(), Ok(&read), "writing and reading changes nothing");
         assert_eq!(read.book().is_ok(), file::parse(data).is_ok());
+    }
+}
+
+/// The members' file: what is accepted is a view that can be sent, and can be written and read again.
+pub fn members_file(data: &[u8]) {
+    match Members::parse(data) {
+        Err(problem) => assert!(!problem.to_string().is_empty(), "a refusal says why"),
+        Ok(members) => {
+            let view = members.view().expect("what is accepted is a view");
+            assert_eq!(View::from_bytes(&view.to_bytes()).as_ref(), Ok(&view), "other replicas understand it");
+            let written = serde_json::to_vec(&members).expect("a file that was read can be written");
+            assert_eq!(Members::parse(&written).expect("and read"), members, "writing and reading changes nothing");
+        }
     }
 }
 

@@ -136,7 +136,7 @@ fn the_ring_never_shrinks_by_more_than_half_while_its_members_answer_and_say_not
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// `order` picks, at each step, the slice whose next event comes; `again` repeats one that came before.
     #[test]
