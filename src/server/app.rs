@@ -168,7 +168,10 @@ pub fn run(config: &Config, started: impl FnOnce(&Addresses)) -> Result<Outcome,
         let mut signals = shutdown::Signals::listen()?;
         let bound = build(config, Clock::start()).await?;
         started(&bound.addresses);
-        signals.terminated().await;
+        tokio::select! {
+            () = signals.terminated() => {}
+            () = bound.shutdown.broken() => tracing::error!("the hand-off's thread has ended; so does this replica"),
+        }
         Ok(bound.shutdown.run(&mut signals).await)
     })
 }

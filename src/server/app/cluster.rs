@@ -92,6 +92,11 @@ impl Prepared {
 }
 
 impl Members {
+    /// Waits until it cannot go on.
+    pub(super) async fn broken(&self) {
+        self.running.broken().await;
+    }
+
     /// SIGTERM: from here on others are told that this replica leaves.
     pub(super) async fn leave(&self) {
         self.running.leave().await;

@@ -54,6 +54,14 @@ impl Shutdown {
         self.end(signals.terminated()).await
     }
 
+    /// Waits until the replica cannot go on, which its log explains. A replica that is alone always can.
+    pub(super) async fn broken(&self) {
+        match &self.members {
+            Some(members) => members.broken().await,
+            None => std::future::pending().await,
+        }
+    }
+
     async fn end(mut self, hurry: impl Future<Output = ()>) -> Outcome {
         tracing::info!(connections = self.wire.connections(), "draining");
         self.health.set_draining();

@@ -209,3 +209,54 @@ impl Notes {
         std::mem::take(&mut *self.left.lock())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::key::AccountId;
+    use crate::server::handoff::Verdict;
+
+    fn place() -> Place<Name> {
+        let space = AccountId::new("one").unwrap();
+        Place { hash: 7, key: Name { space, key: "key".into() } }
+    }
+
+    #[tokio::test]
+    async fn a_ticket_hears_its_verdicts_and_says_when_it_is_over() {
+        let (inbox, mut commands, notes) = Inbox::new();
+        let mut ticket = inbox.submit(place(), Origin::Client).unwrap();
+        let Some(Command::Submit { id, slot, .. }) = commands.recv().await else { panic!("nothing was submitted") };
+        let to = MemberId::new("b", 1);
+        slot.give(Verdict::Forward(to.clone()));
+        assert_eq!(ticket.verdict().await, Verdict::Forward(to));
+        ticket.turned_away();
+        slot.give(Verdict::Run);
+        assert_eq!(ticket.verdict().await, Verdict::Run);
+        assert_eq!(inbox.tickets(), 1);
+        drop(ticket);
+        assert_eq!(inbox.tickets(), 0);
+        notes.some().await;
+        let left = notes.take();
+        assert!(matches!(left[..], [Note::TurnedAway(a), Note::Finished(b)] if a == id && b == id), "{left:?}");
+    }
+
+    #[tokio::test]
+    async fn when_too_many_wait_the_next_is_refused_and_takes_no_place() {
+        let (inbox, _commands, _) = Inbox::new();
+        let tickets: Vec<Ticket> = std::iter::from_fn(|| inbox.submit(place(), Origin::Peer).ok()).collect();
+        assert_eq!(tickets.len(), MAX_COMMANDS);
+        let refused = inbox.submit(place(), Origin::Peer).unwrap_err();
+        assert!(matches!(refused, Failure::Overloaded { .. }), "{refused}");
+        assert_eq!(inbox.tickets(), MAX_COMMANDS);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_nobody_answers_ends_with_its_deadline_and_says_so() {
+        let (inbox, _commands, notes) = Inbox::new();
+        let account = AccountId::new("one").unwrap();
+        let ask = LeaseAsk { account, keys: 1, bytes: 1, max_keys: Some(1), max_bytes: None, dry_run: false };
+        let deadline = Instant::now() + Duration::from_secs(1);
+        assert_eq!(inbox.lease(ask, Some(deadline)).await, Err(Failure::DeadlineExceeded));
+        assert!(matches!(notes.take()[..], [Note::LeaseOver(_)]));
+    }
+}

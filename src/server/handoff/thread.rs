@@ -151,6 +151,12 @@ impl Running {
         }
     }
 
+    /// Waits until the thread has panicked: a replica without it answers nothing any more.
+    pub async fn broken(&self) {
+        let mut life = self.life.clone();
+        while life.changed().await.is_ok() {}
+    }
+
     /// The time is over: says what nobody took over.
     pub fn cut_off(&self, entries: u64) {
         self.handoff.0.figures.dropped.fetch_add(entries, Ordering::Relaxed);
