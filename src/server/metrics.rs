@@ -5,6 +5,7 @@
 
 mod around;
 mod cluster;
+mod peers;
 mod render;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,7 @@ use crate::server::forward::Forwarded;
 use crate::server::method::{Access, Method};
 use crate::server::tls::Tls;
 
+pub use peers::PeerSources;
 pub use render::Sources;
 
 /// Every counter of a replica. Shared by all its parts.
@@ -30,6 +32,8 @@ pub struct Metrics {
     wire: OnceLock<Arc<WireStats>>,
     /// The listener's certificates, if it has any.
     tls: OnceLock<Tls>,
+    /// Once other replicas can call.
+    peers: OnceLock<PeerSources>,
 }
 
 /// What one worker counts.
@@ -86,6 +90,7 @@ impl Metrics {
             carried_out: std::array::from_fn(|_| std::array::from_fn(|_| AtomicU64::new(0))),
             wire: OnceLock::new(),
             tls: OnceLock::new(),
+            peers: OnceLock::new(),
         }
     }
 
@@ -96,6 +101,11 @@ impl Metrics {
         if let Some(tls) = tls {
             let _ = self.tls.set(tls);
         }
+    }
+
+    /// Takes up the counters of the connections between replicas. The first call counts.
+    pub fn attach_peers(&self, peers: PeerSources) {
+        let _ = self.peers.set(peers);
     }
 
     /// Connections that are open; 0 before the wire runs.

@@ -19,6 +19,7 @@ use crate::server::config::Config;
 use crate::server::drain::{self, Trigger};
 use crate::server::forward::{Cluster, Owner};
 use crate::server::handoff::{Handoff, Idle, Running, Source};
+use crate::server::metrics::PeerSources;
 use crate::server::peer::{Peers, PeersConfig, Service, ServiceConfig, wire_config};
 use crate::server::readiness::Token;
 use crate::server::tls::Tls;
@@ -83,7 +84,9 @@ impl Prepared {
             Arc::new(self.handoff),
             Arc::new(Owner::new(wall)),
         );
-        let wire = Wire::start(workers, self.listener, wire_config(), self.tls, service, watch)?;
+        let wire = Wire::start(workers, self.listener, wire_config(), self.tls.clone(), service.clone(), watch)?;
+        let stats = Arc::clone(wire.stats());
+        wall.metrics.attach_peers(PeerSources { peers: self.peers.clone(), service, wire: stats, tls: self.tls });
         let source = source(config)?;
         let running = self.idle.start(self.peers, source, workers, ready)?;
         let (store, linger) = (Arc::clone(&wall.store), config.cluster.linger);

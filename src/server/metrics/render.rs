@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 use tonic::Code;
 
 use super::{BUCKETS_US, CODES, MethodMetrics, Metrics, Refusal};
-use super::{around, cluster};
+use super::{around, cluster, peers};
 use crate::cache::store::{Store, StoreStats};
 use crate::server::accounts::Accounts;
 use crate::server::handoff::Handoff;
@@ -99,6 +99,7 @@ impl Collector for Snapshot {
         around::certificates(&mut encoder, &self.metrics)?;
         around::accounts(&mut encoder, &self.source)?;
         cluster::encode(&mut encoder, self.handoff.as_ref())?;
+        peers::encode(&mut encoder, &self.metrics)?;
         self.process(&mut encoder)
     }
 }

@@ -1,0 +1,63 @@
+//! Metrics of the connections between replicas; none when this one is alone.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::metrics::MetricType;
+
+use super::Metrics;
+use super::render::{counter, single_counter, single_gauge};
+use crate::server::accept::{Ended, WireStats};
+use crate::server::peer::{Peers, Service};
+use crate::server::tls::Tls;
+
+/// What is between this replica and the others.
+pub struct PeerSources {
+    pub peers: Peers,
+    pub service: Service,
+    /// Of the peer port.
+    pub wire: Arc<WireStats>,
+    /// None: plain text.
+    pub tls: Option<Tls>,
+}
+
+impl fmt::Debug for PeerSources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerSources").finish_non_exhaustive()
+    }
+}
+
+pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
+    let Some(PeerSources { peers, service, wire, tls }) = metrics.peers.get() else { return Ok(()) };
+    let (ours, theirs) = (peers.stats(), service.stats());
+    let help = "Connections of other replicas that are open";
+    single_gauge(encoder, "larder_peer_connections", help, wire.open())?;
+    let help = "Connections of other replicas that ended, by reason; certificates that do not fit are `tls_failed`";
+    let mut family = encoder.encode_descriptor("larder_peer_connections_ended", help, None, MetricType::Counter)?;
+    for reason in Ended::ALL {
+        counter(&mut family, &[("reason", reason.name())], wire.ended(reason))?;
+    }
+    let rows: [(&str, &str, &AtomicU64); 11] = [
+        ("larder_peer_connect_failures", "Connections to other replicas that did not come about", &ours.not_connected),
+        ("larder_peer_connections_broken", "Connections for forwards that broke", &ours.broken),
+        ("larder_peer_messages", "Messages in which operations were forwarded; many share one", &ours.messages),
+        ("larder_peer_forwards", "Operations in these messages", &ours.forwards),
+        ("larder_peer_forwards_full", "Operations not forwarded because their owner is slow", &ours.full),
+        ("larder_peer_calls", "Messages of the hand-off sent", &ours.calls),
+        ("larder_peer_calls_lost", "Messages of the hand-off without an answer", &ours.calls_lost),
+        ("larder_peer_turned_down", "Conversations that another replica turned down", &ours.turned_down),
+        ("larder_peer_strangers", "Conversations refused to replicas of other clusters", &theirs.strangers),
+        ("larder_peer_malformed", "Messages of other replicas that make no sense", &theirs.malformed),
+        ("larder_peer_overloaded", "Forwarded operations turned away here: too many wait", &theirs.overloaded),
+    ];
+    for (name, help, value) in rows {
+        single_counter(encoder, name, help, value.load(Relaxed))?;
+    }
+    let Some(tls) = tls else { return Ok(()) };
+    let help = "Times changed certificates for other replicas were taken";
+    single_counter(encoder, "larder_peer_tls_reloads", help, tls.reloads())?;
+    let help = "Times changed certificates for other replicas could not be used, and the ones of before stayed";
+    single_counter(encoder, "larder_peer_tls_reload_failures", help, tls.failed_reloads())
+}
