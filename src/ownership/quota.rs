@@ -148,7 +148,7 @@ impl<S: Copies> Replica<S> {
                 return;
             }
         }
-        for ended in self.quotas.asks.answered(account, through, reply, now.monotonic_ms) {
+        for ended in self.quotas.asks.answered(account, through, reply, now.monotonic_ms, self.mistakes) {
             if let (Some(tenant), LeaseVerdict::Granted) = (&tenant, ended.verdict) {
                 tenant.promise(ended.need, now.monotonic_ms);
             }

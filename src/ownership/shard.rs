@@ -103,6 +103,11 @@ impl<K: Named> ShardView<K> {
         self.resolved.len() as u64 * RESOLVED_BYTES + self.lent.len() as u64 * LENT_BYTES
     }
 
+    #[must_use]
+    pub fn mistakes(&self) -> Mistakes {
+        self.mistakes
+    }
+
     /// What may be done with a key now. For an operation: under the lock under which it then runs.
     #[must_use]
     pub fn standing(&self, place: &Place<K>) -> Standing {

@@ -7,7 +7,7 @@ use larder::ownership::member::Boot;
 use larder::ownership::{Origin, RequestId};
 
 use crate::monitor::{Cell, Kind, OpId, Outcome, number};
-use crate::store::{self, Content, Executed, Look as _, content};
+use crate::store::{self, Blocked, Content, Executed, Look as _, content};
 use crate::world::{Asker, Event, MS, Message, OP_DEADLINE, Op, Pod, Running, SECOND, Top, World};
 
 /// A time to live travels as what remains of it, so each message that takes an entry along lengthens it by its own time.
@@ -38,15 +38,23 @@ impl World {
             return;
         }
         let (op, store) = (running.op.clone(), Arc::clone(&process.store));
-        if let Ok(executed) = store::execute(&store, &op, now) {
-            let Some(running) = process.running.remove(&id) else { return };
-            process.at(now).finished(id, now);
-            self.was_executed(pod, &op, executed);
-            self.answer(pod, &running, executed);
-        } else {
-            let origin = if matches!(running.asker, Asker::Client) { Origin::Client } else { Origin::Peer };
-            process.at(now).submit(id, op.place, origin, now);
-        }
+        let origin = if matches!(running.asker, Asker::Client) { Origin::Client } else { Origin::Peer };
+        let payer = self.quotas.accounts.payer(&store, op.number);
+        let executed = match store::execute(&store, &payer, &op, now) {
+            Ok(executed) => executed,
+            Err(Blocked::Elsewhere) => return process.at(now).submit(id, op.place, origin, now),
+            Err(Blocked::NeedsLease(need)) => {
+                if !self.needs_lease(pod, id, &op, need) {
+                    return;
+                }
+                (Outcome::Refused, Version::NONE)
+            }
+        };
+        let Some(process) = &mut self.pods[pod].process else { return };
+        let Some(running) = process.running.remove(&id) else { return };
+        process.at(now).finished(id, now);
+        self.was_executed(pod, &op, executed);
+        self.answer(pod, &running, executed);
     }
 
     fn was_executed(&mut self, pod: usize, op: &Op, (outcome, version): Executed) {
@@ -63,7 +71,8 @@ impl World {
                 *top = Top { version: left.map_or(top.version, |left| left.version.max(top.version)), live: false };
             }
             (_, Outcome::Done | Outcome::Count(_)) => self.was_written(op, outcome, version),
-            (_, Outcome::Refused) => self.monitors[op.number].refused(op.id),
+            // Of one that is asked again, another attempt may still be under way.
+            (_, Outcome::Refused) if !op.may_repeat => self.monitors[op.number].refused(op.id),
             _ => {}
         }
     }
@@ -164,6 +173,7 @@ impl World {
     /// From here on nobody executes the operation.
     pub fn deadline(&mut self, op: OpId, client: usize, number: usize) {
         self.monitors[number].close(op);
+        self.quotas.ended(op);
         if self.clients[client].busy == Some(op) {
             self.clients[client].busy = None;
             self.figures.unknown += 1;
@@ -203,6 +213,7 @@ impl World {
         let deadline = self.now + OP_DEADLINE;
         let op = Op { id, client, kind, number, place, deadline, ttl_ms, seen, may_repeat: repeats };
         self.clients[client].busy = Some(id);
+        self.quotas.invoked(&op);
         self.monitors[number].invoke(id, kind);
         self.after(OP_DEADLINE, Event::Deadline { op: id, client, number });
         self.arrive_somewhere(op);
@@ -234,6 +245,7 @@ impl World {
             && process.running.remove(&id).is_some()
         {
             process.at(now).finished(id, now);
+            self.lease_over(pod, boot, id);
             self.carry_out(pod);
         }
     }

@@ -14,6 +14,8 @@ use crate::world::{Pod, Process, World};
 pub struct Seen {
     /// The version, and whether there is a value.
     pub entry: Option<(Version, bool)>,
+    /// Of key and value.
+    pub bytes: u64,
     /// Resolved or not.
     pub is_authority: bool,
     /// Resolved.
@@ -31,6 +33,7 @@ impl World {
     pub fn check(&mut self, touched: Option<usize>) {
         let Some(pod) = touched else { return };
         self.look(pod);
+        self.check_quotas();
         let mut wrong = None;
         for number in 0..self.keys.len() {
             wrong = wrong.or_else(|| self.one_authority(number)).or_else(|| self.last_write_is_held(number));
@@ -52,6 +55,8 @@ impl World {
         store.for_each(|place, copy| {
             if let Some(seen) = number_of(&place.key.key).and_then(|number| is.get_mut(number)) {
                 seen.entry = Some((copy.version, copy.value.is_some()));
+                let value = copy.value.as_ref().map_or(0, |carried| carried.value.len());
+                seen.bytes = (place.key.key.len() + value) as u64;
             }
         });
         for (seen, place) in is.iter_mut().zip(&self.keys) {
@@ -179,6 +184,7 @@ impl World {
                 _ => wrong.push(format!("key {number} has the owners {owners:?}")),
             }
         }
+        wrong.extend(self.quotas_at_rest());
         if let Some(what) = wrong.into_iter().next() {
             self.fail(format!("at rest: {what}"));
         }

@@ -10,6 +10,7 @@ mod monitor;
 mod network;
 mod plan;
 mod pods;
+mod quotas;
 mod random;
 mod store;
 mod world;

@@ -3,10 +3,12 @@
 use std::process::ExitCode;
 
 use larder::ownership::mistake::Mistake::{
-    self, AskOnlyPreviousOwner, ClearUnderOtherView, ClearWithoutSealing, ClockNotCarried, DropBeforeStored,
-    DropCopiesOfCrashed, ExitUnannounced, ExitWithCopies, FirstAnswerWins, ForwardForEver, KeepCopiesOfCrashed,
-    LateDoneAccepted, NeitherFence, NoFence, NoTombstone, OlderViewWins, OwnCopyIsTruth, PullBeforeHeld,
-    RetryAfterTimeout, ServeBeforeCleared, StaleAnswerCounts, StaleFirstList, TimeoutMeansNone,
+    self, AskOnlyPreviousOwner, ClearUnderOtherView, ClearWithoutSealing, ClockNotCarried, CountUnsettled,
+    DropBeforeStored, DropCopiesOfCrashed, DroppedCopyGivesRoom, ExitUnannounced, ExitWithCopies, FirstAnswerWins,
+    ForwardForEver, GrantBeforeCounted, KeepCopiesOfCrashed, LateDoneAccepted, LeaseOverViews, NeitherFence, NoFence,
+    NoTombstone, OlderViewWins, OneRoundOnly, OvertakenGrantCounts, OwnCopyIsTruth, PullBeforeHeld, RefuseFromOldRound,
+    RetryAfterTimeout, ServeBeforeCleared, StaleAnswerCounts, StaleFirstList, TimeoutMeansNone, UncountedIsNothing,
+    UsedAgainWhileCounted,
 };
 use larder::ownership::mistake::Mistakes;
 
@@ -39,6 +41,15 @@ const ALL: &[(Mistake, bool, u64)] = &[
     (DropCopiesOfCrashed, true, 1200),
     (NoFence, true, 3),
     (StaleFirstList, true, 1),
+    (LeaseOverViews, false, 0),
+    (GrantBeforeCounted, false, 0),
+    (UncountedIsNothing, false, 0),
+    (CountUnsettled, false, 0),
+    (OneRoundOnly, false, 0),
+    (RefuseFromOldRound, false, 0),
+    (UsedAgainWhileCounted, false, 0),
+    (OvertakenGrantCounts, false, 0),
+    (DroppedCopyGivesRoom, false, 0),
 ];
 
 pub fn by_name(name: &str) -> Option<Mistake> {

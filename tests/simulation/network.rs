@@ -136,7 +136,7 @@ impl World {
                     self.ended_unknown(&running.op);
                 }
             }
-            Output::Lease { .. } => {}
+            Output::Lease { id, verdict } => self.leased(pod, id, verdict),
             Output::Changed(snapshot) => {
                 self.note(|| format!("pod {pod}: view {:?}, {}", snapshot.digest(), snapshot.view().marks()));
             }

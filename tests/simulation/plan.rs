@@ -6,6 +6,9 @@ use crate::world::{EndpointChange, Event, MS, SECOND, World};
 const BUSY: u64 = 60 * SECOND;
 const REST: u64 = 45 * SECOND;
 
+/// Time that asks for room have at the end.
+const PROBE: u64 = 5 * SECOND;
+
 impl World {
     /// Runs to the end, or to the first violation.
     pub fn play(&mut self) {
@@ -27,6 +30,8 @@ impl World {
         self.tell_all();
         self.play_until(BUSY + REST / 2);
         self.tell_all();
+        self.play_until(BUSY + REST - PROBE);
+        self.probe_quotas();
         self.play_until(BUSY + REST);
         if self.violation.is_none() {
             self.check_at_rest();

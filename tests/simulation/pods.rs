@@ -98,6 +98,7 @@ impl World {
             list = self.random.pick(&self.lists).unwrap_or(list);
         }
         let store = store::new(&me, self.capacity_bytes, self.mistakes);
+        self.quotas.accounts.tell(&store);
         let (mut copies, clock) = (store.copies(), Arc::clone(store.clock()));
         copies.set_now(self.time(pod));
         self.note(|| format!("pod {pod} starts as {me}"));

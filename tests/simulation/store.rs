@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use larder::cache::key::{AccountId, Key};
+use larder::cache::quota::{Amount, Tenant};
 use larder::cache::store::{Carried, Condition, Mode, Name, Scope, Store, StoreConfig, StoreCopies, StoreError};
 use larder::cache::version::{Now, Version};
 use larder::ownership::copies::Frozen;
@@ -49,6 +50,12 @@ pub fn space() -> AccountId {
     AccountId::new(SPACE).expect("it is an account's name")
 }
 
+/// Why an operation did not run.
+pub enum Blocked {
+    Elsewhere,
+    NeedsLease(Amount),
+}
+
 /// What the store said, and which version it is about: the one written, or the one read.
 pub type Executed = (Outcome, Version);
 
@@ -60,11 +67,11 @@ pub fn new(me: &MemberId, capacity_bytes: u64, mistakes: Mistakes) -> Arc<Store>
 }
 
 /// Runs an operation, if this replica is the authority for its key now.
-pub fn execute(store: &Store, op: &Op, now: Now) -> Result<Executed, Standing> {
+pub fn execute(store: &Store, payer: &Tenant, op: &Op, now: Now) -> Result<Executed, Blocked> {
     let name = &op.place.key;
     let key = Key::new(&name.key).expect("it is a short text");
     let space = store.tenant(&name.space);
-    let scope = Scope { space: &space, charge: None, mode: Mode::Apply };
+    let scope = Scope { space: &space, charge: Some(payer), mode: Mode::Apply };
     let stored = |condition| {
         let value = text(op.id, content(op.number));
         answered(store.store(scope, key, value.as_bytes(), op.ttl_ms, condition, now), |version| {
@@ -73,7 +80,8 @@ pub fn execute(store: &Store, op: &Op, now: Now) -> Result<Executed, Standing> {
     };
     match op.kind {
         Kind::Read => {
-            let read = store.read(&space, key, now, |entry| (cell(&entry.value()), entry.version()))?;
+            let read = store.read(&space, key, now, |entry| (cell(&entry.value()), entry.version()));
+            let read = read.map_err(|_| Blocked::Elsewhere)?;
             let (value, version) = read.unwrap_or((None, Version::NONE));
             Ok((Outcome::Value(value), version))
         }
@@ -93,10 +101,11 @@ pub fn execute(store: &Store, op: &Op, now: Now) -> Result<Executed, Standing> {
     }
 }
 
-fn answered<T>(answer: Result<T, StoreError>, done: impl FnOnce(T) -> Executed) -> Result<Executed, Standing> {
+fn answered<T>(answer: Result<T, StoreError>, done: impl FnOnce(T) -> Executed) -> Result<Executed, Blocked> {
     match answer {
         Ok(answer) => Ok(done(answer)),
-        Err(StoreError::Elsewhere(standing)) => Err(standing),
+        Err(StoreError::Elsewhere(_)) => Err(Blocked::Elsewhere),
+        Err(StoreError::NeedsLease { keys, bytes, .. }) => Err(Blocked::NeedsLease(Amount { keys, bytes })),
         Err(StoreError::AlreadyExists | StoreError::NotFound | StoreError::VersionMismatch { .. }) => {
             Ok((Outcome::Mismatch, Version::NONE))
         }

@@ -15,6 +15,7 @@ use larder::ownership::{Replica, RequestId};
 
 use crate::invariants::Seen;
 use crate::monitor::{self, Cell, Monitor, OpId};
+use crate::quotas::{Accounts, Quotas};
 use crate::random::Random;
 use crate::store::{AMPLE_BYTES, Executed, Place, place};
 
@@ -292,6 +293,7 @@ pub struct World {
     pub tops: Vec<Top>,
     /// What was evicted, or is over: key and version.
     pub evicted: BTreeSet<(usize, Version)>,
+    pub quotas: Quotas,
     /// When the last write's time is over.
     pub expiries: Vec<Option<u64>>,
     pub executed: BTreeMap<OpId, Version>,
@@ -356,6 +358,7 @@ impl World {
             monitors: (0..most).map(|_| Monitor::new()).collect(),
             tops: vec![Top::default(); most],
             evicted: BTreeSet::new(),
+            quotas: Quotas::new(Accounts::draw(seed, most as u64)),
             executed: BTreeMap::new(),
             expiries: vec![None; most],
             next_op: 1,

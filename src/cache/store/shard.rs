@@ -26,6 +26,7 @@ use super::slab::{ChunkRef, Moved, Slab};
 use crate::cache::quota::Tenant;
 use crate::cache::route;
 use crate::cache::version::{Now, Version};
+use crate::ownership::mistake::Mistake;
 
 /// What is dropped after unlock.
 pub(super) type Garbage = Vec<Outside>;
@@ -206,7 +207,7 @@ impl Shard {
         if !entry.meta().is_tombstone()
             && let Some(tenant) = self.charged(&entry)
         {
-            if self.is_copy(hashes) {
+            if self.is_copy(hashes) && !self.makes(Mistake::DroppedCopyGivesRoom) {
                 tenant.drop_copy(1, entry.quota_bytes());
             } else {
                 tenant.give_back(1, entry.quota_bytes());

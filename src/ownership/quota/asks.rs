@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::message::{LeaseReply, LeaseRequest};
+use super::super::mistake::{Mistake, Mistakes};
 use super::{LeaseAsk, LeaseId, LeaseVerdict};
 use crate::cache::key::AccountId;
 use crate::cache::quota::Amount;
@@ -141,7 +142,14 @@ impl Asks {
 
     /// The home's answer to the question that stood for the asks up to `through`. `Granted`: that counts here. Who has a
     /// verdict, and which.
-    pub(super) fn answered(&mut self, account: &AccountId, through: u64, reply: LeaseReply, now_ms: u64) -> Vec<Ended> {
+    pub(super) fn answered(
+        &mut self,
+        account: &AccountId,
+        through: u64,
+        reply: LeaseReply,
+        now_ms: u64,
+        mistakes: Mistakes,
+    ) -> Vec<Ended> {
         let Some(queue) = self.accounts.get_mut(account) else { return Vec::new() };
         queue.state = State::Idle;
         let ended = match reply {
@@ -151,6 +159,7 @@ impl Asks {
                 oldest.map(|waiting| waiting.ends(LeaseVerdict::Granted)).into_iter().collect()
             }
             LeaseReply::Full { round, keys, bytes } => {
+                let round = if mistakes.make(Mistake::RefuseFromOldRound) { u64::MAX } else { round };
                 let ended = queue.refused(through, round, Amount { keys, bytes });
                 if ended.is_empty() {
                     queue.state = State::Paused { until_ms: now_ms + ASK_PAUSE_MS };
@@ -209,7 +218,7 @@ impl Queue {
 
     /// Of those who asked before the round began: who would not have fitted then.
     fn refused(&self, through: u64, round: u64, used: Amount) -> Vec<Ended> {
-        let asked_before = |waiting: &&Waiting| waiting.before_round.is_some_and(|before| before <= round);
+        let asked_before = |waiting: &&Waiting| waiting.before_round.unwrap_or(u64::MAX) <= round;
         let over = |need: u64, used: u64, max: Option<u64>| {
             max.filter(|&max| need > 0 && used.checked_add(need).is_none_or(|sum| sum > max))
         };

@@ -8,6 +8,7 @@ use crate::cache::store::index::Hashes;
 use crate::cache::store::slab::ChunkRef;
 use crate::cache::store::{Name, Place as NamedPlace};
 use crate::cache::version::{HybridClock, Now, Version};
+use crate::ownership::mistake::Mistake;
 use crate::ownership::shard::{Place, Removal, ShardView, Standing};
 use crate::ring::Stretch;
 
@@ -127,6 +128,11 @@ impl Shard {
     /// Is what is here of a key a copy: not this replica's to change?
     pub(super) fn is_copy(&self, hashes: Hashes) -> bool {
         self.member.as_ref().is_some_and(|member| member.view.is_copy(&hashes.mark()))
+    }
+
+    /// Only for deliberate mistakes.
+    pub(super) fn makes(&self, mistake: Mistake) -> bool {
+        self.member.as_ref().is_some_and(|member| member.view.mistakes().make(mistake))
     }
 
     /// The chunk of a key that is known by its mark.
