@@ -41,7 +41,7 @@ pub struct Dev {
     pub at: At,
 
     /// Replicas, each a process of its own
-    #[arg(long, env = "LARDER_REPLICAS", default_value_t = 1, value_name = "N",
+    #[arg(long, env = "LARDER_REPLICAS", default_value_t = 3, value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_REPLICAS)))]
     pub replicas: u16,
 

@@ -86,16 +86,12 @@ def test_the_lines_that_dev_prints_store_and_get(dev):
     assert "hello, larder" in shell("\n".join(lines))
 
 
-def test_the_lines_that_dev_prints_change_the_cluster(dev):
-    _, lines = lines_that_dev_prints(dev)
-    table = shell("\n".join(lines))
-    assert table.count(" serving ") == 5, table
-
-
 def test_the_readmes_lines_store_and_get(dev):
     (script,) = [block for block in blocks("sh") if "larder store greeting" in block]
-    assert "127.0.0.1:7070" in script
-    assert "hello, larder" in shell(script.replace("127.0.0.1:7070", dev.target))
+    assert "127.0.0.1:7070" in script and "127.0.0.1:7090" in script
+    base = int(dev.target.rsplit(":", 1)[1])
+    script = script.replace("127.0.0.1:7070", dev.target).replace("127.0.0.1:7090", f"127.0.0.1:{base + 20}")
+    assert shell(script).count("hello, larder") == 2
 
 
 def test_the_readmes_python(dev):
@@ -105,6 +101,23 @@ def test_the_readmes_python(dev):
         [sys.executable, "-c", script.replace("127.0.0.1:7070", dev.target)], capture_output=True, text=True, timeout=60
     )
     assert (answer.returncode, answer.stdout) == (0, "b'hello'\n"), answer.stderr
+
+
+def test_the_lines_that_dev_prints_change_the_cluster(dev):
+    _, lines = lines_that_dev_prints(dev)
+    table = shell("\n".join(lines))
+    assert table.count(" serving ") == 5, table
+
+
+def test_the_readmes_lines_let_replicas_come_and_go_and_the_key_stays(dev):
+    (script,) = [block for block in blocks("sh") if "larder dev scale" in block]
+    base = dev.target.rsplit(":", 1)[1]
+    table = shell(script, LARDER_BASE_PORT=base).strip().splitlines()[-2:]
+    assert all(" serving " in row for row in table), table
+    for row in table:
+        target = row.split()[1]
+        told = shell("target/release/larder get greeting", LARDER_TARGET=target, LARDER_TOKEN="larder_dev_demo_read_and_write")
+        assert "hello, larder" in told
 
 
 def test_an_interrupt_ends_dev_in_good_order(dev):

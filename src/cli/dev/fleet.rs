@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use super::ports::Ports;
+use crate::cluster::members;
 
 /// Every replica that has not ended.
 #[derive(Clone, Debug, Default)]
@@ -45,17 +44,6 @@ pub struct Ended {
     pub said: String,
 }
 
-/// An endpoint in the file of members; see `src/cluster/file.rs`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Endpoint {
-    pub address: String,
-    pub peer: String,
-    pub uid: String,
-    pub ready: bool,
-    pub serving: bool,
-    pub terminating: bool,
-}
-
 impl Fleet {
     /// In the order in which they came.
     pub fn members(&self) -> &[Member] {
@@ -76,14 +64,14 @@ impl Fleet {
     }
 
     /// What the file of members says.
-    pub fn endpoints(&self) -> Vec<Endpoint> {
-        let endpoint = |member: &Member| Endpoint {
+    pub fn endpoints(&self) -> Vec<members::Member> {
+        let endpoint = |member: &Member| members::Member {
             address: member.ports.grpc().to_string(),
             peer: member.ports.peer().to_string(),
             uid: member.uid.to_string(),
-            ready: member.serving && !member.terminating,
-            serving: member.serving,
-            terminating: member.terminating,
+            ready: Some(member.serving && !member.terminating),
+            serving: Some(member.serving),
+            terminating: Some(member.terminating),
         };
         self.members.iter().map(endpoint).collect()
     }
@@ -169,7 +157,8 @@ mod tests {
     }
 
     fn said(fleet: &Fleet) -> Vec<(bool, bool, bool)> {
-        fleet.endpoints().iter().map(|its| (its.ready, its.serving, its.terminating)).collect()
+        let said = |its: &members::Member| (its.ready.unwrap(), its.serving.unwrap(), its.terminating.unwrap());
+        fleet.endpoints().iter().map(said).collect()
     }
 
     #[test]

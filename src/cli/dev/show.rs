@@ -67,7 +67,7 @@ pub fn welcome(fleet: &Fleet, base_port: u16, capacity: u64, accounts: &Path) ->
 pub async fn ring(replicas: &[Shown]) -> String {
     let ring = Ring::new(replicas.iter().filter(|replica| replica.on_ring).map(|replica| &replica.grpc));
     let mut text =
-        "replica  address            state         share    keys       memory     process  starts".to_owned();
+        "replica  address            state         share    keys       memory       process  starts".to_owned();
     for replica in replicas {
         let share = share(&ring, &replica.grpc).filter(|_| replica.on_ring);
         let share = share.map_or_else(|| "-".to_owned(), |share| format!("{:.1} %", share * 100.0));
@@ -78,7 +78,7 @@ pub async fn ring(replicas: &[Shown]) -> String {
         let pid = replica.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
         let Shown { number, grpc, state, starts, .. } = replica;
         let _ =
-            write!(text, "\n{number:<8} {grpc:<18} {state:<13} {share:<8} {keys:<10} {memory:<10} {pid:<8} {starts}");
+            write!(text, "\n{number:<8} {grpc:<18} {state:<13} {share:<8} {keys:<10} {memory:<12} {pid:<8} {starts}");
     }
     text
 }

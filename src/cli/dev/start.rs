@@ -26,7 +26,6 @@ const ATTEMPTS: usize = 8;
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
 }
 
 /// Runs it until SIGTERM or an interrupt.
@@ -121,14 +120,18 @@ fn settings(dev: &Dev, place: &Place, base_port: u16, capacity: u64) -> Result<S
         .map_err(|error| Problem::failure(&format_args!("cannot write {}: {error}", accounts.display())))?;
     let program = std::env::current_exe()
         .map_err(|error| Problem::failure(&format_args!("this very command is not found: {error}")))?;
-    let flags = flags(dev, &accounts, capacity);
+    let members_file = place.file("members.json");
+    let mut flags = flags(dev, &accounts, capacity);
+    // Before it has a file of members, which would want more of its flags to be right.
     let config = Config::from_flags(&flags).map_err(|error| Problem::usage(&error))?;
     config.check().map_err(|error| Problem::usage(&error))?;
+    flags.push(format!("--members-file={}", members_file.display()));
+    flags.push(format!("--parent={}", std::process::id()));
     Ok(Settings {
         program,
         base_port,
-        flags: flags.into_iter().chain([format!("--parent={}", std::process::id())]).map(OsString::from).collect(),
-        members_file: place.file("members.json"),
+        flags: flags.into_iter().map(OsString::from).collect(),
+        members_file,
         directory: place.file(""),
     })
 }
@@ -140,7 +143,7 @@ fn flags(dev: &Dev, accounts: &Path, capacity: u64) -> Vec<String> {
         ("capacity", capacity.to_string()),
         ("tutorial-api", (!dev.no_tutorial_api).to_string()),
         ("drain-delay", "0".to_owned()),
-        ("drain-timeout", "5s".to_owned()),
+        ("linger", "200ms".to_owned()),
         ("log", dev.log.clone()),
         ("log-format", "text".to_owned()),
     ]
@@ -192,11 +195,7 @@ fn say_ready(path: &Path, supervisor: &Supervisor) -> io::Result<()> {
 
 impl Signals {
     fn listen() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     /// Waits for the next of them.
@@ -204,7 +203,6 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
-            _ = self.hangup.recv() => {}
         }
     }
 }

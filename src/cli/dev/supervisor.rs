@@ -224,9 +224,12 @@ impl Supervisor {
 }
 
 /// The flags that only this replica has.
-fn own_flags(ports: Ports, _uid: &str) -> Vec<String> {
+fn own_flags(ports: Ports, uid: &str) -> Vec<String> {
     vec![
+        format!("--uid={uid}"),
+        format!("--advertise={}", ports.grpc()),
         format!("--listen={}", ports.grpc()),
+        format!("--peer-listen={}", ports.peer()),
         format!("--health-listen={}", ports.health()),
         format!("--admin-listen={}", ports.admin()),
     ]
