@@ -127,13 +127,15 @@ async fn f12_while_the_api_server_is_away_the_view_stays_its_age_grows_and_news_
 async fn f13_who_starts_while_the_api_server_is_away_knows_nobody_and_its_list_within_ten_seconds_of_the_return() {
     for away in [|| Answer::Refused, || Answer::status(503), || Answer::status(403)] {
         let returns = Instant::now() + HOUR / 2;
-        let (_server, mut views) = ApiServer::answering(selection(), move |call| match Instant::now() >= returns {
+        let (server, mut views) = ApiServer::answering(selection(), move |call| match Instant::now() >= returns {
             true if call.is_watch() => Answer::watch(vec![Step::Hang]),
             true => list(20, &[slice(15, &[1])]),
             false => away(),
         });
         tokio::time::sleep_until(returns - Duration::from_millis(1)).await;
         assert_eq!(*views.borrow(), None);
+        let calls = server.calls_so_far();
+        assert!(calls.windows(2).all(|pair| pair[1].at - pair[0].at <= Duration::from_secs(10)), "tried all the while");
         wait_for(&mut views, &["1"]).await;
         assert!(Instant::now() - returns <= Duration::from_secs(10));
     }
