@@ -11,7 +11,7 @@
 //! when it [`finished`](Replica::finished); it hands every message of a peer to [`Replica::request`], [`Replica::answer`] or,
 //! for forwards, [`Replica::accept`]; and it calls [`Replica::tick`] every 100 ms or so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 mod arcs;
@@ -53,6 +53,10 @@ use view::View;
 
 /// Microseconds by which another's clock may be ahead of mine (rule 19).
 pub const MAX_CLOCK_AHEAD_US: u64 = 3600 * 1_000_000;
+
+/// Milliseconds for which pings do not spread what the source said: it tells everybody, and in a large cluster many pings are
+/// under way while it does.
+const SOURCE_TELLS_MS: u64 = 1500;
 
 /// What may differ between deployments.
 #[derive(Clone, Debug)]
@@ -103,10 +107,14 @@ pub struct Replica<S: Copies> {
     exit: Exit,
     life: Life,
     was_endpoint: bool,
+    /// Members that came, or came back, and have not cleared me since.
+    strangers: BTreeSet<MemberId>,
     may_pull: bool,
     told: Told,
     /// What changes my view now, nobody but me can have told the others.
     is_my_news: bool,
+    /// From when on pings bring the view too.
+    spread_from_ms: u64,
     outputs: Vec<Output<S::Key>>,
 }
 
@@ -166,9 +174,11 @@ impl<S: Copies> Replica<S> {
             exit: Exit::default(),
             life: Life::Fresh,
             was_endpoint: false,
+            strangers: BTreeSet::new(),
             may_pull: true,
             told: Told::default(),
             is_my_news: false,
+            spread_from_ms: 0,
             outputs: Vec::new(),
         };
         replica.say(list, now);
@@ -195,14 +205,18 @@ impl<S: Copies> Replica<S> {
         let same_view = stamp.digest == self.snapshot.digest();
         let answer = self.serve(&stamp.from, request, same_view, now);
         self.kick(now);
-        Ok((self.answer_stamp(stamp), answer))
+        let mut answer_stamp = self.answer_stamp(stamp);
+        if matches!(request, Request::Ping) && now.monotonic_ms < self.spread_from_ms {
+            answer_stamp.view = None;
+        }
+        Ok((answer_stamp, answer))
     }
 
     /// What an answer to a message with this stamp carries: my view, if the sender's is another.
     #[must_use]
     pub fn answer_stamp(&mut self, to: &Stamp) -> Stamp {
         let mut stamp = self.stamp(&to.from);
-        stamp.view = (to.digest != stamp.digest).then(|| self.told.lacks(&to.from, &self.snapshot));
+        stamp.view = if to.digest == stamp.digest { None } else { self.told.lacks(&to.from, &self.snapshot) };
         stamp
     }
 
@@ -360,11 +374,15 @@ impl<S: Copies> Replica<S> {
         self.void_leases();
         self.told.changed(&old, &new);
         let others = || new.present().map(|member| &member.id).filter(|id| id.uid != self.me.uid);
+        let patience_ms = if self.is_my_news { 0 } else { SOURCE_TELLS_MS };
+        self.spread_from_ms = now.monotonic_ms + patience_ms;
         if self.is_my_news {
             others().for_each(|id| self.told.is_behind(id, &new));
         }
         let asked =
             |id: &&MemberId| !self.mistakes.make(Mistake::AskOnlyPreviousOwner) || old.loses_to(&new, id, &self.me);
+        self.strangers.retain(|id| new.is_present(id));
+        self.strangers.extend(others().filter(|id| !old.is_present(id)).cloned());
         let waiting = others().filter(asked).cloned().collect();
         self.reopen(waiting);
         self.review(&lost);

@@ -121,7 +121,10 @@ impl<S: Copies> Replica<S> {
     pub(super) fn ping(&mut self, to: &MemberId, now: Now) {
         let id = self.calls.next();
         self.calls.pings.insert(id, (to.clone(), now.monotonic_ms));
-        let stamp = self.stamp(to);
+        let mut stamp = self.stamp(to);
+        if now.monotonic_ms < self.spread_from_ms {
+            stamp.view = None;
+        }
         self.outputs.push(Output::Call { id, stamp, request: Request::Ping });
     }
 

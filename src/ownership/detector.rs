@@ -16,6 +16,9 @@ use super::view::Digest;
 /// heard as soon as it can be.
 pub const PING_EVERY_MS: u64 = 200;
 
+/// Pings that a member sends per second at most, about: with more members than that allows it pings each more seldom.
+const MAX_PINGS_PER_SECOND: u64 = 500;
+
 /// Milliseconds of pings without an answer that a cut or a pause may cause, and nobody may take for an end.
 const SILENT_MS: u64 = 3000;
 
@@ -40,6 +43,7 @@ pub struct Detector {
     followed: Option<Digest>,
     now_ms: u64,
     next_ping_ms: u64,
+    has_pinged: bool,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +53,8 @@ struct Peer {
     refused: bool,
     /// That it cannot be reached was noticed, and all were asked whether they can.
     noticed: bool,
+    /// Somebody else cannot reach it: it is pinged with the next tick.
+    doubted: bool,
 }
 
 impl Detector {
@@ -84,11 +90,24 @@ impl Detector {
 
     fn to_ping(&mut self, me: &MemberId, snapshot: &Snapshot) -> Vec<MemberId> {
         let now_ms = self.now_ms;
-        let is_late = |peer: &Peer| peer.unanswered_since_ms.is_some_and(|since| since + PING_EVERY_MS <= now_ms);
         if now_ms < self.next_ping_ms {
-            return self.peers.iter().filter(|(_, peer)| is_late(peer)).map(|(id, _)| id.clone()).collect();
+            let is_due = |peer: &Peer| {
+                peer.doubted || peer.unanswered_since_ms.is_some_and(|since| since + PING_EVERY_MS <= now_ms)
+            };
+            let due = self.peers.iter_mut().filter(|(_, peer)| is_due(peer));
+            let ping = |(id, peer): (&MemberId, &mut Peer)| {
+                peer.doubted = false;
+                peer.unanswered_since_ms.get_or_insert(now_ms);
+                id.clone()
+            };
+            return due.map(ping).collect();
         }
-        self.next_ping_ms = now_ms + PING_EVERY_MS;
+        let members = self.peers.len() as u64;
+        let every_ms = PING_EVERY_MS.max(members * 1000 / MAX_PINGS_PER_SECOND);
+        // Members that started together do not all ping in one moment.
+        let share = me.uid.as_str().bytes().fold(me.boot, |sum, byte| sum * 31 % 1000 + u64::from(byte)) % 100;
+        let was_first = !std::mem::replace(&mut self.has_pinged, true);
+        self.next_ping_ms = now_ms + if was_first { every_ms * (share + 1) / 100 } else { every_ms };
         for peer in self.peers.values_mut() {
             peer.unanswered_since_ms.get_or_insert(now_ms);
         }
@@ -115,6 +134,10 @@ impl Detector {
         if unreachable.is_empty() {
             self.reports.remove(&by.uid);
         } else if self.peers.contains_key(by) {
+            for report in unreachable {
+                let doubted = self.peers.get_mut(&report.id).filter(|peer| peer.unanswered_since_ms.is_none());
+                doubted.into_iter().for_each(|peer| peer.doubted = true);
+            }
             self.reports.insert(by.uid.clone(), (self.now_ms, unreachable.to_vec()));
         }
     }

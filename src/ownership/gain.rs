@@ -131,6 +131,8 @@ impl<S: Copies> Replica<S> {
         open.unclaimed.remove(from);
         if has_copies {
             open.sources.entry(from.clone()).or_default();
+        } else {
+            self.strangers.remove(from);
         }
     }
 
@@ -223,6 +225,7 @@ impl<S: Copies> Replica<S> {
         self.store.settle_below(&self.arcs, settled);
         if is_last {
             self.open = None;
+            self.strangers.clear();
         }
     }
 
@@ -255,9 +258,13 @@ impl<S: Copies> Replica<S> {
     }
 
     /// What a view change says to all: from here on nothing that was asked before counts (rule 3).
-    pub(super) fn reopen(&mut self, waiting: BTreeSet<MemberId>) {
-        let needed = self.life == Life::Fresh || !self.arcs.is_empty() || self.exit.is_leaving();
-        self.open = needed.then(|| Open::new(waiting));
+    ///
+    /// Who gains nothing asks only those who came, or came back. When two sides of a cut come together, one of them may hold
+    /// copies of keys that the other never took for lost; until somebody asks for them, they stay, and a leaver with them.
+    pub(super) fn reopen(&mut self, others: BTreeSet<MemberId>) {
+        let needs_all = self.life == Life::Fresh || !self.arcs.is_empty() || self.exit.is_leaving();
+        let waiting = if needs_all { others } else { self.strangers.clone() };
+        self.open = (needs_all || !waiting.is_empty()).then(|| Open::new(waiting));
         self.outputs.push(Output::Changed(Arc::clone(&self.snapshot)));
     }
 }

@@ -53,8 +53,9 @@ impl Told {
 
     /// The next message to this member brings what it lacks.
     pub(super) fn is_behind(&mut self, id: &MemberId, mine: &Snapshot) {
-        let part = self.lacks(id, mine);
-        self.behind.insert(id.uid.clone(), part);
+        if let Some(part) = self.lacks(id, mine) {
+            self.behind.insert(id.uid.clone(), part);
+        }
     }
 
     /// What was thought to be all that it lacks was not: the next message brings the whole.
@@ -72,14 +73,18 @@ impl Told {
         self.behind.get(uid).cloned()
     }
 
-    /// All that this member may lack.
-    pub(super) fn lacks(&mut self, id: &MemberId, mine: &Snapshot) -> Arc<View> {
-        let base = self.bases.get(id).and_then(|base| self.past.iter().find(|(past, _)| past == base));
-        let Some((digest, past)) = base else { return Arc::clone(mine.view()) };
+    /// All that this member may lack; none, if it had my view.
+    pub(super) fn lacks(&mut self, id: &MemberId, mine: &Snapshot) -> Option<Arc<View>> {
+        let base = self.bases.get(id);
+        if base == Some(&mine.digest()) {
+            return None;
+        }
+        let base = base.and_then(|base| self.past.iter().find(|(past, _)| past == base));
+        let Some((digest, past)) = base else { return Some(Arc::clone(mine.view())) };
         let part = self
             .parts
             .entry(*digest)
             .or_insert_with(|| mine.view().since(past).map_or_else(|| Arc::clone(mine.view()), Arc::new));
-        Arc::clone(part)
+        Some(Arc::clone(part))
     }
 }

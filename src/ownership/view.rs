@@ -15,6 +15,7 @@
 //! failure detector finds again who is gone. The source's adapter holds such a removal back.)
 
 mod encoding;
+mod patch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 pub use encoding::{Digest, ViewError};
 
 use super::member::{Boot, Endpoint, MemberId, Uid};
+use patch::Patch;
 
 /// Deleted slices that are remembered, the oldest forgotten first. They go with the next consistent list.
 pub const MAX_DELETED_SLICES: usize = 1024;
@@ -31,6 +33,8 @@ pub const MAX_DELETED_SLICES: usize = 1024;
 pub struct View {
     floor: u64,
     slices: BTreeMap<Arc<str>, Slice>,
+    /// Only in a part of a view: what changed in slices that its receiver has.
+    patches: BTreeMap<Arc<str>, Patch>,
     /// The greatest boot heard of.
     boots: Marks,
     /// Announced by the leaver.
@@ -86,9 +90,12 @@ impl View {
         Self { slices: [(name.into(), Slice { version, endpoints: None })].into(), ..Self::default() }
     }
 
-    /// Rule 1. Commutative, associative and idempotent.
+    /// Rule 1. Commutative, associative and idempotent; `other` may also be a part of a view ([`Self::since`]).
     #[must_use]
     pub fn merge(&self, other: &Self) -> Self {
+        if !other.patches.is_empty() {
+            return self.merge(&other.patched_on(self));
+        }
         let mut slices = BTreeMap::new();
         for (name, slice) in &self.slices {
             match other.slices.get(name) {
@@ -105,6 +112,7 @@ impl View {
         let mut merged = Self {
             floor: self.floor.max(other.floor),
             slices,
+            patches: BTreeMap::new(),
             boots: greater(&self.boots, &other.boots),
             leaving: greater(&self.leaving, &other.leaving),
             left: greater(&self.left, &other.left),
@@ -124,7 +132,11 @@ impl View {
             theirs.iter().all(|(uid, boot)| mine.get(uid).is_some_and(|known| known >= boot))
         };
         let keeps = |(name, mine): (&Arc<str>, &Slice)| mine.version > other.floor || other.slices.contains_key(name);
+        let has_patched = |(name, patch): (&Arc<str>, &Patch)| {
+            self.slices.get(name).map_or(patch.to <= self.floor, |mine| mine.version >= patch.to)
+        };
         other.floor <= self.floor
+            && other.patches.iter().all(has_patched)
             && other.slices.iter().all(has_slice)
             && (other.floor == 0 || self.slices.iter().all(keeps))
             && has_marks(&self.boots, &other.boots)
@@ -141,11 +153,12 @@ impl View {
             let is_new = |(uid, boot): &(&Uid, &Boot)| theirs.get(*uid) != Some(*boot);
             mine.iter().filter(is_new).map(|(uid, boot)| (uid.clone(), *boot)).collect()
         };
-        let slices = self.slices.iter().filter(|(name, slice)| past.slices.get(*name) != Some(*slice));
+        let (slices, patches) = self.slices_since(past);
         // Under a greater floor a slice that is not named does not exist.
         (self.floor == past.floor).then(|| Self {
             floor: 0,
-            slices: slices.map(|(name, slice)| (Arc::clone(name), slice.clone())).collect(),
+            slices,
+            patches,
             boots: new_marks(&self.boots, &past.boots),
             leaving: new_marks(&self.leaving, &past.leaving),
             left: new_marks(&self.left, &past.left),

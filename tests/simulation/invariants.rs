@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use larder::cache::version::Version;
+use larder::cache::version::{Now, Version};
 use larder::ownership::member::MemberId;
 use larder::ownership::shard::Standing;
 
@@ -151,18 +151,22 @@ impl World {
     }
 
     /// I5.
-    fn settled_arcs_are_clean(&self, pod: usize) -> Option<String> {
-        let process = self.pods[pod].process.as_ref()?;
+    fn settled_arcs_are_clean(&mut self, pod: usize) -> Option<String> {
+        let process = self.pods[pod].process.as_mut()?;
+        // At this time nothing is over yet: what has no value is a tombstone.
+        process.replica.store_mut().set_now(Now { monotonic_ms: 0, wall_us: 0 });
         let store = process.replica.store();
         if store.marks_in_settled_arcs() > 0 {
             return Some(format!("I5: pod {pod} has marks in a settled arc"));
         }
-        // An expired entry that is not reclaimed looks like one, so the store counts them.
-        let is_tombstone = |seen: &Seen| seen.is_settled && seen.entry.is_some_and(|(_, live)| !live);
-        let number = process.seen.iter().position(is_tombstone).filter(|_| process.store.stats().tombstones > 0)?;
-        let at = &self.keys[number];
-        let expired = store.entry_of(at).is_some_and(|entry| self.expiries[number].is_some() && entry.value.is_none());
-        (!expired).then(|| format!("I5: pod {pod} has a tombstone of key {number} in a settled arc"))
+        if process.store.stats().tombstones == 0 {
+            return None;
+        }
+        let is_tombstone = |(number, seen): (usize, &Seen)| {
+            seen.is_settled && store.entry_of(&self.keys[number]).is_some_and(|entry| entry.value.is_none())
+        };
+        let number = process.seen.iter().enumerate().position(is_tombstone)?;
+        Some(format!("I5: pod {pod} has a tombstone of key {number} in a settled arc"))
     }
 
     /// When nothing but time passes any more.

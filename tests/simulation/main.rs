@@ -5,6 +5,7 @@
 
 mod clients;
 mod invariants;
+mod many;
 mod mistakes;
 mod monitor;
 mod network;
@@ -27,7 +28,7 @@ use larder::ownership::mistake::Mistakes;
 use world::{Figures, Kind, World};
 
 const USAGE: &str = "usage: simulation [--seed N | --seeds N [--from N]] [--rough | --torn] [--jobs N] [--trace] \
-     [--mistake NAME | --mistakes]";
+     [--mistake NAME | --mistakes | --many]";
 
 /// Seeds of each kind when nothing else is asked for: what CI runs.
 const CI_SEEDS: u64 = 200;
@@ -40,10 +41,17 @@ struct Options {
     trace: bool,
     mistake: Option<String>,
     mistakes: bool,
+    many: bool,
     jobs: Option<usize>,
 }
 
 impl Options {
+    /// Of clusters for `--many`.
+    fn sizes(&self) -> Vec<usize> {
+        let most = self.seeds.and_then(|most| usize::try_from(most).ok()).unwrap_or(1000);
+        [3, 10, 30, 100, 300, 1000].into_iter().filter(|size| *size <= most).collect()
+    }
+
     /// A trace is told by one thread.
     fn jobs(&self) -> usize {
         let cores = || thread::available_parallelism().map_or(1, NonZero::get);
@@ -65,6 +73,7 @@ fn options() -> Option<Options> {
             "--trace" => options.trace = true,
             "--mistake" => options.mistake = Some(arguments.next()?),
             "--mistakes" => options.mistakes = true,
+            "--many" => options.many = true,
             // What cargo passes on to every test program.
             "--nocapture" | "-q" | "--quiet" | "--test-threads=1" => {}
             _ => return None,
@@ -80,6 +89,9 @@ fn main() -> ExitCode {
     };
     if options.mistakes {
         return mistakes::catch_all();
+    }
+    if options.many {
+        return many::table(&options.sizes());
     }
     let mistake = options.mistake.as_deref().map(mistakes::by_name);
     if mistake == Some(None) {

@@ -6,21 +6,27 @@
 //!
 //! | field | what |
 //! |---|---|
-//! | u8 | the encoding's version, 1 |
+//! | u8 | the encoding's version, 1; 2 with patches, which only parts of views have |
 //! | u64 | floor |
 //! | list | slices: name, version (u64), 1 and the list of endpoints (uid, address, peer, serves u8), or 0: deleted |
 //! | 4 lists | boots, leaving, left, gone: uid and boot (u64) |
+//! | list | only in version 2: patches: name, from and to (u64), the lists of changed endpoints and of removed uids |
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::patch::Patch;
 use super::{Marks, Slice, View};
 use crate::ownership::member::{Endpoint, Uid};
 
-/// The only encoding so far.
+/// Of a view.
 const ENCODING: u8 = 1;
+
+/// Of a part of a view, with patches.
+const PATCHED: u8 = 2;
 
 /// Bytes of a view at most: 4,096 endpoints with long names and all marks are about half of it.
 pub const MAX_VIEW_BYTES: usize = 2 * 1024 * 1024;
@@ -66,7 +72,7 @@ impl View {
 
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = vec![ENCODING];
+        let mut out = vec![if self.patches.is_empty() { ENCODING } else { PATCHED }];
         out.extend(self.floor.to_be_bytes());
         put_length(&mut out, self.slices.len());
         for (name, slice) in &self.slices {
@@ -74,13 +80,7 @@ impl View {
             out.extend(slice.version.to_be_bytes());
             out.push(u8::from(slice.endpoints.is_some()));
             let Some(endpoints) = &slice.endpoints else { continue };
-            put_length(&mut out, endpoints.len());
-            for endpoint in endpoints.iter() {
-                put_text(&mut out, endpoint.uid.as_str());
-                put_text(&mut out, &endpoint.address);
-                put_text(&mut out, &endpoint.peer);
-                out.push(u8::from(endpoint.serves));
-            }
+            put_endpoints(&mut out, endpoints);
         }
         for marks in [&self.boots, &self.leaving, &self.left, &self.gone] {
             put_length(&mut out, marks.len());
@@ -89,7 +89,22 @@ impl View {
                 out.extend(boot.to_be_bytes());
             }
         }
+        if !self.patches.is_empty() {
+            self.put_patches(&mut out);
+        }
         out
+    }
+
+    fn put_patches(&self, out: &mut Vec<u8>) {
+        put_length(out, self.patches.len());
+        for (name, patch) in &self.patches {
+            put_text(out, name);
+            out.extend(patch.from.to_be_bytes());
+            out.extend(patch.to.to_be_bytes());
+            put_endpoints(out, &patch.changed);
+            put_length(out, patch.removed.len());
+            patch.removed.iter().for_each(|uid| put_text(out, uid.as_str()));
+        }
     }
 
     /// Reads what [`Self::to_bytes`] wrote, at this replica or another.
@@ -101,12 +116,19 @@ impl View {
             return Err(ViewError::TooLarge(bytes.len()));
         }
         let mut rest = Reader(bytes);
-        match rest.byte() {
-            Some(ENCODING) => {}
+        let is_patched = match rest.byte() {
+            Some(ENCODING) => false,
+            Some(PATCHED) => true,
             Some(other) => return Err(ViewError::Encoding(other)),
             None => return Err(ViewError::Malformed),
+        };
+        let mut view = rest.view().ok_or(ViewError::Malformed)?;
+        if is_patched {
+            view.patches = rest.patches().ok_or(ViewError::Malformed)?;
         }
-        let view = rest.view().filter(|_| rest.0.is_empty()).ok_or(ViewError::Malformed)?;
+        if !rest.0.is_empty() {
+            return Err(ViewError::Malformed);
+        }
         // One form of each view: what is not sorted is none of ours. Marks without an endpoint are, in a part of a view.
         if view.to_bytes() == bytes { Ok(view) } else { Err(ViewError::Malformed) }
     }
@@ -114,6 +136,16 @@ impl View {
 
 fn put_length(out: &mut Vec<u8>, length: usize) {
     out.extend(u32::try_from(length).expect("lists are far below 2^32 items").to_be_bytes());
+}
+
+fn put_endpoints(out: &mut Vec<u8>, endpoints: &[Endpoint]) {
+    put_length(out, endpoints.len());
+    for endpoint in endpoints {
+        put_text(out, endpoint.uid.as_str());
+        put_text(out, &endpoint.address);
+        put_text(out, &endpoint.peer);
+        out.push(u8::from(endpoint.serves));
+    }
 }
 
 /// Names, uids and addresses come from the source, where none has 64 KiB; a longer one is cut, everywhere alike.
@@ -140,6 +172,21 @@ impl Reader<'_> {
         view.left = self.marks()?;
         view.gone = self.marks()?;
         Some(view)
+    }
+
+    fn patches(&mut self) -> Option<BTreeMap<Arc<str>, Patch>> {
+        let mut patches = BTreeMap::new();
+        for _ in 0..self.length()? {
+            let name: Arc<str> = self.text()?.into();
+            let (from, to) = (self.number()?, self.number()?);
+            let changed = self.endpoints()?.into();
+            let mut removed = Vec::new();
+            for _ in 0..self.length()? {
+                removed.push(Uid::new(self.text()?));
+            }
+            patches.insert(name, Patch { from, to, changed, removed: removed.into() });
+        }
+        Some(patches)
     }
 
     fn endpoints(&mut self) -> Option<Vec<Endpoint>> {

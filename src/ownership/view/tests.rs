@@ -183,3 +183,27 @@ fn an_endpoint_in_two_slices_is_one() {
         View::of_slice("a", 1, vec![endpoint("x", true)]).merge(&View::of_slice("b", 2, vec![endpoint("x", false)]));
     assert_eq!(moved.endpoints().into_values().collect::<Vec<_>>(), [&endpoint("x", false)]);
 }
+
+/// What is sent to somebody who has the past does what the whole does, also where he has more; and it is short.
+#[test]
+fn a_part_merged_is_the_whole_merged() {
+    let uids: Vec<String> = (0..40).map(|number| format!("u{number:02}")).collect();
+    let slice = |version, serving: usize| {
+        let endpoints = uids.iter().enumerate().map(|(number, uid)| endpoint(uid, number < serving));
+        View::of_slice("s", version, endpoints.collect())
+    };
+    let id = |uid: &str| MemberId { uid: Uid::new(uid), boot: 1 };
+    let past = slice(1, 39).merge(&View::of_boot(&id("u01")));
+    let whole = past.merge(&slice(2, 40)).with_leaving(&id("u01")).with_boot(&id("u02"));
+    let part = whole.since(&past).expect("the floor is the same");
+    assert_eq!(past.merge(&part), whole);
+    assert_eq!(View::from_bytes(&part.to_bytes()), Ok(part.clone()));
+    assert!(part.to_bytes().len() * 10 < whole.to_bytes().len(), "{} bytes", part.to_bytes().len());
+    assert!(whole.includes(&part) && whole.includes(&past) && !past.includes(&part));
+    let more = past.with_gone(&id("u03"));
+    assert_eq!(more.merge(&part), more.merge(&whole));
+    let later = whole.merge(&slice(3, 20));
+    assert_eq!(later.merge(&part), later, "a part of an older version says nothing");
+    let listed = View::of_list(9, [("s".into(), 3, vec![endpoint("u01", true)])]);
+    assert_eq!(whole.merge(&listed).since(&whole), None, "under a greater floor only the whole will do");
+}
