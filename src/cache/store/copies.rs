@@ -34,8 +34,8 @@ use crate::ownership::snapshot::Snapshot;
 use crate::ownership::stretches::{difference, intersection, union};
 use crate::ring::Stretch;
 
-/// Entries that are changed before a shard's lock is let go: some 50 microseconds of work.
-const BATCH: usize = 128;
+/// Entries that are changed before a shard's lock is let go: some 100 microseconds of work.
+const BATCH: usize = 256;
 
 /// The hand-off's side of a member's store. One at a time; [`Store::join`] comes first.
 pub struct StoreCopies {

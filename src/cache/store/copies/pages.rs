@@ -6,13 +6,14 @@ use crate::cache::store::member::{Carried, Name, Place};
 use crate::cache::store::room::Room;
 use crate::cache::store::shard::Shard;
 use crate::cache::store::slab::ChunkRef;
-use crate::ownership::copies::{Frozen, Items, Page};
+use crate::cache::version::Now;
+use crate::ownership::copies::{Items, Page};
 use crate::ownership::member::MemberId;
 use crate::ownership::shard::ShardView;
 use crate::ring::Stretch;
 
-/// Bytes that an item of a page has beside its key and value, about: names of fields, lengths, version, expiry.
-const ITEM_BYTES: usize = 64;
+/// Bytes that an item of a page has beside its key and value, at most about: ids of accounts, lengths, version, expiry.
+const ITEM_BYTES: usize = 128;
 
 /// A page that is being filled.
 struct Filling {
@@ -35,9 +36,8 @@ impl StoreCopies {
                 let marks = shard.marks();
                 let (found, next) = sorted(&shard, Stretch { first, last: stretch.last }, page.last().or(after));
                 let some = &found[..found.len().min(BATCH)];
-                let full = some.iter().any(|(place, hashes, at)| {
-                    let copy = frozen(&shard, *at, self.now);
-                    let full = !page.push(place, copy);
+                let full = some.iter().any(|&(hashes, at)| {
+                    let full = !page.push(&shard, hashes, at, self.now);
                     if let (false, Some(member)) = (full, &mut shard.member) {
                         member.view.lend(&hashes.mark(), to);
                     }
@@ -69,25 +69,34 @@ impl Filling {
     }
 
     /// Whether the item still fits; the first one always does.
-    fn push(&mut self, place: &Place, copy: Frozen<Carried>) -> bool {
-        let request_bytes =
-            |carried: &Carried| -> usize { carried.requests.iter().map(|request| request.id.len() + ITEM_BYTES).sum() };
-        let carried = copy.value.as_ref().map_or(0, |carried| carried.value.len() + request_bytes(carried));
-        let bytes = ITEM_BYTES + place.key.space.as_str().len() + place.key.key.len() + carried;
+    fn push(&mut self, shard: &Shard, hashes: Hashes, at: ChunkRef, now: Now) -> bool {
+        let entry = shard.entry(at);
+        let requests = entry.outside().and_then(|outside| outside.requests.as_ref());
+        let requests = requests.map_or(0, |requests| usize::try_from(requests.charge()).unwrap_or(usize::MAX));
+        let quota_bytes = usize::try_from(entry.quota_bytes()).unwrap_or(usize::MAX);
+        let bytes = quota_bytes.saturating_add(requests).saturating_add(ITEM_BYTES);
         if self.bytes.saturating_add(bytes) > self.max_bytes && !self.items.is_empty() {
             return false;
         }
         self.bytes = self.bytes.saturating_add(bytes);
-        self.items.push((place.clone(), copy));
+        self.items.extend(shard.place(at, hashes).map(|place| (place, frozen(shard, at, now))));
         true
     }
 }
 
 /// The entries of a stretch's first bucket after a place, in order, and where the next bucket begins.
-fn sorted(shard: &Shard, stretch: Stretch, after: Option<&Place>) -> (Vec<(Place, Hashes, ChunkRef)>, Option<u64>) {
+fn sorted(shard: &Shard, stretch: Stretch, after: Option<&Place>) -> (Vec<(Hashes, ChunkRef)>, Option<u64>) {
     let (found, next) = shard.bucket(stretch);
-    let named = found.filter_map(|(hashes, at)| Some((shard.place(at, hashes)?, hashes, at)));
-    let mut entries: Vec<_> = named.filter(|(place, ..)| after.is_none_or(|after| place > after)).collect();
-    entries.sort_unstable_by(|(a, ..), (b, ..)| a.cmp(b));
+    let is_after = |&(hashes, at): &(Hashes, ChunkRef)| match after {
+        Some(after) if after.hash == hashes.route => shard.place(at, hashes).as_ref() > Some(after),
+        Some(after) => after.hash < hashes.route,
+        None => true,
+    };
+    let mut entries: Vec<_> = found.filter(is_after).collect();
+    entries.sort_unstable_by_key(|(hashes, _)| hashes.route);
+    // By name where route hashes are equal, which happens to honest keys about never.
+    for same in entries.chunk_by_mut(|(a, _), (b, _)| a.route == b.route).filter(|same| same.len() > 1) {
+        same.sort_by_cached_key(|&(hashes, at)| shard.place(at, hashes));
+    }
     (entries, next)
 }
