@@ -54,11 +54,11 @@ pub(super) struct Shared {
     links: Links,
 }
 
-type Lanes = HashMap<(u64, MemberId), Arc<Lane>>;
+type Lanes = HashMap<MemberId, Arc<Lane>, foldhash::fast::RandomState>;
 
 thread_local! {
-    /// This worker's lanes. A worker is a thread with one runtime, so a lane's task and its forwards never cross cores.
-    static LANES: RefCell<Lanes> = RefCell::default();
+    /// This worker's lanes, by whose they are: one, but for tests with several replicas in a process. A worker is a thread with one runtime, so a lane's task and its forwards never cross cores.
+    static LANES: RefCell<Vec<(u64, Lanes)>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Peers {
@@ -128,15 +128,15 @@ impl Peers {
     }
 
     fn send(&self, to: &MemberId, address: &str, forward: &Forward) -> Result<OnItsWay, ForwardError> {
-        let pushed = LANES.with_borrow_mut(|lanes| {
-            let key = (self.0.id, to.clone());
-            if let Some(lane) = lanes.get(&key).filter(|lane| *lane.address == *address) {
+        let pushed = LANES.with_borrow_mut(|all| {
+            let lanes = self.mine(all);
+            if let Some(lane) = lanes.get(to).filter(|lane| *lane.address == *address) {
                 match lane.push(forward) {
                     Err(NotTaken::Ended) => {}
                     pushed => return pushed,
                 }
             }
-            self.open(lanes, key, address).push(forward)
+            self.open(lanes, to, address).push(forward)
         });
         pushed.map_err(|why| match why {
             NotTaken::Ended | NotTaken::Refused => ForwardError::Refused,
@@ -147,16 +147,24 @@ impl Peers {
         })
     }
 
+    fn mine<'a>(&self, all: &'a mut Vec<(u64, Lanes)>) -> &'a mut Lanes {
+        let at = all.iter().position(|(id, _)| *id == self.0.id).unwrap_or_else(|| {
+            all.push((self.0.id, Lanes::default()));
+            all.len() - 1
+        });
+        &mut all[at].1
+    }
+
     /// A new lane in place of the one that ended, if there was one.
-    fn open(&self, lanes: &mut Lanes, key: (u64, MemberId), address: &str) -> Arc<Lane> {
-        let before = lanes.remove(&key);
+    fn open(&self, lanes: &mut Lanes, to: &MemberId, address: &str) -> Arc<Lane> {
+        let before = lanes.remove(to);
         if let Some(before) = &before {
             before.retire();
         }
         let failures = before.filter(|before| *before.address == *address).map_or(0, |before| before.failures());
         lanes.retain(|_, lane| !matches!(lane.phase(), Phase::Over { .. }));
-        let lane = Lane::new(key.1.clone(), address, failures);
-        lanes.insert(key, Arc::clone(&lane));
+        let lane = Lane::new(to.clone(), address, failures);
+        lanes.insert(to.clone(), Arc::clone(&lane));
         let mut all = self.0.lanes.lock();
         all.retain(|lane| lane.strong_count() > 0);
         all.push(Arc::downgrade(&lane));
