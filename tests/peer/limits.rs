@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 
 use futures::future::{FutureExt as _, join_all};
 use larder::ownership::member::MemberId;
-use larder::server::peer::lane::{MAX_FORWARDS, MAX_QUEUED_BYTES};
+use larder::server::peer::lane::{MAX_FORWARDS, MAX_QUEUED_BYTES, MAX_UNTAKEN_BYTES};
 use larder::server::peer::{ForwardError, Forwarded};
 use tokio::net::TcpListener;
 
@@ -48,4 +48,23 @@ async fn forwards_under_way_are_bounded_and_room_comes_back() {
     assert_eq!(ends.iter().filter(|end| **end == Err(ForwardError::Full)).count(), 5);
     assert_eq!(asker.peers.stats().full.load(SeqCst), 5);
     assert!(asker.peers.forward(&id, &address, &get("x")).await.is_ok());
+}
+
+#[tokio::test]
+async fn large_answers_that_nobody_takes_are_bounded_and_room_comes_back() {
+    let (asker, owner) = (Asker::new(), Owner::start());
+    let (id, address) = (owner.id(), owner.address());
+    let bytes = larder::cache::limits::MAX_ENTRY_BYTES;
+    let room = MAX_UNTAKEN_BYTES / bytes;
+    let large = get(format!("large {bytes}"));
+    for _ in 0..2 {
+        let mut forwards: Vec<_> =
+            (0..room + 4).map(|_| Box::pin(asker.peers.forward(&id, &address, &large))).collect();
+        assert!(forwards.iter_mut().all(|forward| forward.now_or_never().is_none()));
+        // Its answer comes after theirs.
+        assert!(asker.peers.forward(&id, &address, &get("last")).await.is_ok());
+        let ends: Vec<_> = forwards.iter_mut().filter_map(|forward| forward.now_or_never()).collect();
+        let full = ends.iter().filter(|end| **end == Err(ForwardError::Full)).count();
+        assert_eq!((ends.len(), full), (room + 4, 4));
+    }
 }

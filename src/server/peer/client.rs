@@ -175,34 +175,43 @@ impl Peers {
 }
 
 impl Shared {
-    /// A connection did not come about.
-    pub(super) fn cannot_reach(&self, to: &str, address: &str, error: &DialError) {
+    /// A connection did not come about. While a member starts, that nobody listens yet is as it should be.
+    pub(super) fn cannot_reach(&self, to: &MemberId, address: &str, error: &DialError) {
         self.stats.not_connected.fetch_add(1, Relaxed);
-        if self.seldom.may_say("not connected", address) {
-            tracing::warn!(to, address, %error, "cannot reach a replica");
+        let starts = to.boot == 0 && matches!(error, DialError::Refused);
+        if starts {
+            tracing::debug!(%to, address, "a replica does not listen yet");
+        } else if self.seldom.may_say("not connected", address) {
+            tracing::warn!(%to, address, %error, "cannot reach a replica");
         }
     }
 
     /// The other said so.
-    pub(super) fn turned_down(&self, to: &str, address: &str, refusal: i32) {
+    pub(super) fn turned_down(&self, to: &MemberId, address: &str, refusal: i32) {
         self.stats.turned_down.fetch_add(1, Relaxed);
-        let reason = Refusal::try_from(refusal).map_or("", |refusal| refusal.as_str_name());
-        if refusal == Refusal::OtherCluster as i32 {
-            if self.seldom.may_say("other cluster", address) {
+        let reason = Refusal::try_from(refusal).unwrap_or_default();
+        let text = reason.as_str_name();
+        match reason {
+            // As others come and go.
+            Refusal::Starting | Refusal::Over => tracing::debug!(%to, address, text, "a replica takes nothing now"),
+            Refusal::OtherCluster if self.seldom.may_say("other cluster", address) => {
                 let cluster = &self.config.cluster;
-                tracing::error!(to, address, cluster, "a replica says that it belongs to another cluster");
+                tracing::error!(%to, address, cluster, "a replica says that it belongs to another cluster");
             }
-        } else if self.seldom.may_say("turned down", address) {
-            tracing::warn!(to, address, reason, "a replica turned down what was said to it");
+            Refusal::OtherCluster => {}
+            _ if self.seldom.may_say("turned down", address) => {
+                tracing::warn!(%to, address, reason = text, "a replica turned down what was said to it");
+            }
+            _ => {}
         }
     }
 
     /// The other is not one of this cluster.
-    pub(super) fn stranger(&self, to: &str, address: &str, stranger: &Stranger) {
+    pub(super) fn stranger(&self, to: &MemberId, address: &str, stranger: &Stranger) {
         self.stats.turned_down.fetch_add(1, Relaxed);
         if self.seldom.may_say("other cluster", address) {
             let cluster = &self.config.cluster;
-            tracing::error!(to, address, cluster, error = %stranger, "a member is none of this cluster");
+            tracing::error!(%to, address, cluster, error = %stranger, "a member is none of this cluster");
         }
     }
 }

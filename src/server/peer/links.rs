@@ -21,6 +21,7 @@ use super::error::CallError;
 use super::received::Received;
 use super::serve::EXCHANGE_PATH;
 use crate::cache::store::Name;
+use crate::ownership::member::MemberId;
 use crate::ownership::message::{Request, Stamp};
 use crate::rpc::peer::{
     MAX_EXCHANGE_BYTES, answer_of, hello_of, hello_to, is_refused_connection, request_to, stamp_of, stamp_to,
@@ -75,8 +76,8 @@ struct State {
     retry_at: Option<Instant>,
 }
 
-/// Whom a message is for: as a text for the log, and the address.
-type To<'a> = (&'a str, &'a str);
+/// Whom a message is for, and where it is.
+type To<'a> = (&'a MemberId, &'a str);
 
 impl Kind {
     fn of(request: &Request<Name>) -> Self {
@@ -117,8 +118,7 @@ impl Links {
         let link = Arc::clone(self.0.lock().entry((address.into(), kind)).or_insert_with(Link::new));
         let Ok(_permit) = link.calls.try_acquire() else { return Err(CallError::Lost) };
         let talk = async {
-            let name = stamp.to.to_string();
-            let to = (&*name, address);
+            let to = (&stamp.to, address);
             let requests = link.requests(shared, to).await?;
             talk(shared, requests, to, &stamp, &request).await
         };

@@ -106,7 +106,7 @@ pub(in crate::server::peer) async fn run(lane: Arc<Lane>, shared: Arc<Shared>) {
     ending.ended = true;
     match end {
         End::NotConnected(error) => {
-            shared.cannot_reach(&lane.to.to_string(), &lane.address, &error);
+            shared.cannot_reach(&lane.to, &lane.address, &error);
             lane.end(|_| ForwardError::Refused, true);
         }
         End::TurnedDown => lane.end(|_| ForwardError::Refused, true),
@@ -286,11 +286,11 @@ impl Driven<'_> {
         let Ok(message) = ForwardResponse::decode(message) else { return Some(End::Broken) };
         if !std::mem::replace(&mut self.heard_hello, true) {
             if message.refused != 0 {
-                self.shared.turned_down(&self.lane.to.to_string(), &self.lane.address, message.refused);
+                self.shared.turned_down(&self.lane.to, &self.lane.address, message.refused);
                 return Some(End::TurnedDown);
             }
             if let Err(stranger) = hello_of(message.hello.as_ref(), &self.shared.config.cluster) {
-                self.shared.stranger(&self.lane.to.to_string(), &self.lane.address, &stranger);
+                self.shared.stranger(&self.lane.to, &self.lane.address, &stranger);
                 return Some(End::TurnedDown);
             }
         }

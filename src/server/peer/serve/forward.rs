@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use std::vec;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -41,7 +42,8 @@ pub const MAX_WAITING: usize = 4096;
 /// Bytes of their messages.
 pub const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
 
-/// Bytes of answers from which they are sent although more could be read.
+/// Bytes of answers from which they are sent although more could be carried out: a message has this and one answer at most,
+/// and no more than that is held for another that reads slowly.
 const MAX_ANSWERS_BYTES: usize = 64 * 1024;
 
 /// Bytes handed to HTTP/2 at once: it buffers what it is handed whatever the other reads.
@@ -58,6 +60,8 @@ pub(super) struct Stream {
     /// Of the last message that was accepted.
     stamp: Option<Stamp>,
     accepting: Option<Accepting>,
+    /// Calls of the last message that are to be carried out, and since when its oldest waits.
+    calls: (vec::IntoIter<ForwardedCall>, Instant),
     waiting: FuturesUnordered<Pin<Box<dyn Future<Output = Waited> + Send>>>,
     waiting_bytes: usize,
     answers: Answers,
@@ -111,6 +115,7 @@ pub(super) fn answer(inner: Arc<Inner>, peer: &Peer, request: Request<Incoming>)
         known: Known::default(),
         stamp: None,
         accepting: None,
+        calls: (Vec::new().into_iter(), Instant::now()),
         waiting: FuturesUnordered::new(),
         waiting_bytes: 0,
         answers: Answers::default(),
@@ -158,7 +163,9 @@ impl Stream {
             leaving = true;
         }
         let refused = self.read(cx);
-        while let Poll::Ready(Some(Waited { id, outcome, bytes })) = self.waiting.poll_next_unpin(cx) {
+        while self.answers.len() < MAX_ANSWERS_BYTES
+            && let Poll::Ready(Some(Waited { id, outcome, bytes })) = self.waiting.poll_next_unpin(cx)
+        {
             self.waiting_bytes -= bytes;
             self.answers.put(id, &outcome);
         }
@@ -188,7 +195,15 @@ impl Stream {
 
     /// Reads what has come, and carries out what can be at once. Answers why the stream is refused, if it is.
     fn read(&mut self, cx: &mut Context<'_>) -> Option<pb::Refusal> {
+        let mut now = None;
         while !self.ended && self.answers.len() < MAX_ANSWERS_BYTES {
+            let (calls, since) = &mut self.calls;
+            let since = *since;
+            if let Some(call) = calls.next() {
+                let now = *now.get_or_insert_with(Instant::now);
+                self.carry_out(call, now, since);
+                continue;
+            }
             if let Some(accepting) = &mut self.accepting {
                 let Poll::Ready(accepted) = accepting.accepted.as_mut().poll(cx) else { return None };
                 if let Some(Accepting { stamp, calls, since, .. }) = self.accepting.take() {
@@ -257,17 +272,19 @@ impl Stream {
             }
             return;
         }
-        let now = Instant::now();
-        for call in calls {
-            let id = call.id;
-            if let Some(outcome) = self.carry_out(call, now, since) {
-                self.answers.put(id, &outcome);
-            }
+        self.calls = (calls.into_iter(), since);
+    }
+
+    /// Carries out a call, and answers it or lets it wait.
+    fn carry_out(&mut self, call: ForwardedCall, now: Instant, since: Instant) {
+        let id = call.id;
+        if let Some(outcome) = self.attempt(call, now, since) {
+            self.answers.put(id, &outcome);
         }
     }
 
-    /// Carries out a call; `None` if it has to wait.
-    fn carry_out(&mut self, call: ForwardedCall, now: Instant, since: Instant) -> Option<Outcome> {
+    /// `None` if it has to wait.
+    fn attempt(&mut self, call: ForwardedCall, now: Instant, since: Instant) -> Option<Outcome> {
         let (id, bytes) = (call.id, call.message.len());
         let forward = match self.forward(call, since) {
             Ok(forward) => forward,
