@@ -313,7 +313,14 @@ impl<K: Named> ShardView<K> {
 
     /// The work follows what goes.
     fn forget_resolved(&mut self, stretch: Stretch) {
-        if !self.resolved.is_empty() {
+        let (Some((first, _)), Some((last, _))) = (self.resolved.first_key_value(), self.resolved.last_key_value())
+        else {
+            return;
+        };
+        if stretch.contains(first.hash) && stretch.contains(last.hash) {
+            // Twice as fast as one by one.
+            self.resolved = BTreeMap::new();
+        } else if first.hash <= stretch.last && stretch.first <= last.hash {
             self.resolved.extract_if(range(least(stretch.first), after(stretch)), |_, _| true).for_each(drop);
         }
     }
