@@ -204,14 +204,6 @@ impl Handoff {
     }
 }
 
-impl Topology {
-    /// Whether a member has another view than this, as far as is known.
-    #[must_use]
-    pub fn is_behind(&self, uid: &Uid) -> bool {
-        self.behind.contains_key(uid)
-    }
-}
-
 impl fmt::Debug for Handoff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Handoff").field(&self.0.topology.load().me).finish()
