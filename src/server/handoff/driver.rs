@@ -30,7 +30,7 @@ use crate::server::readiness::Token;
 /// How often the state machine is told that time passed.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How often while somebody waits for it: what was turned away is tried again after about as long.
+/// How often while a hand-off is under way, or somebody waits: what was turned away is tried again after about as long.
 const BUSY_TICK: Duration = Duration::from_millis(20);
 
 /// Commands taken before the clock and the tickets have their turn: well under a millisecond of work.
@@ -69,7 +69,7 @@ impl Driver {
         let mut ticked = Instant::now();
         loop {
             let pause = self.pause();
-            let every = if self.tickets.is_empty() { TICK } else { BUSY_TICK };
+            let every = if self.is_busy() { BUSY_TICK } else { TICK };
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -93,6 +93,11 @@ impl Driver {
             // Timers and tasks of this runtime have their turn also when commands never end.
             tokio::task::yield_now().await;
         }
+    }
+
+    /// Whether a hand-off is under way, or somebody waits for one.
+    fn is_busy(&self) -> bool {
+        !self.tickets.is_empty() || self.replica.as_ref().is_some_and(|replica| !replica.is_settled())
     }
 
     /// The moment, told to the store too.
