@@ -10,6 +10,8 @@ mod entry;
 mod many;
 #[path = "cluster_operations/one.rs"]
 mod one;
+#[path = "cluster_operations/quotas.rs"]
+mod quotas;
 #[path = "cluster_operations/script.rs"]
 mod script;
 mod support;

@@ -45,7 +45,7 @@ pub struct Usage {
 
 /// Which budget has no room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OverBudget {
+pub(crate) enum OverBudget {
     Keys {
         limit: u64,
     },
@@ -147,7 +147,7 @@ impl Tenant {
     }
 
     /// Takes `keys` and `bytes` if they fit, else nothing.
-    pub(super) fn take(&self, keys: u64, bytes: u64) -> Result<(), OverBudget> {
+    pub(crate) fn take(&self, keys: u64, bytes: u64) -> Result<(), OverBudget> {
         let mut quota = self.0.quota.lock();
         quota.check(keys, bytes)?;
         quota.use_more(keys, bytes);
@@ -159,7 +159,7 @@ impl Tenant {
     }
 
     /// Gives back what was taken: not used, or removed by the authority of its key.
-    pub(super) fn give_back(&self, keys: u64, bytes: u64) {
+    pub(crate) fn give_back(&self, keys: u64, bytes: u64) {
         let mut quota = self.0.quota.lock();
         quota.use_less(keys, bytes);
         let limited = quota.limited();

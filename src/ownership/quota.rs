@@ -259,3 +259,6 @@ impl<S: Copies> Replica<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

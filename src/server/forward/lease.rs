@@ -11,7 +11,8 @@ use crate::server::wall::Wall;
 /// What one operation has asked for.
 pub(super) struct Leases {
     mode: Mode,
-    refused: Option<Failure>,
+    /// So many keys and bytes were refused, and why.
+    refused: Option<(u64, u64, Failure)>,
 }
 
 impl Leases {
@@ -36,7 +37,10 @@ impl Leases {
         forward: &Forward,
         (account, keys, bytes): (AccountId, u64, u64),
     ) -> Result<(), Failure> {
-        if let Some(refused) = self.refused.take() {
+        if let Some((refused_keys, refused_bytes, refused)) = self.refused.take()
+            && keys >= refused_keys
+            && bytes >= refused_bytes
+        {
             return Err(refused);
         }
         // The payer of an entry that is overwritten may be another than the caller's account.
@@ -46,8 +50,10 @@ impl Leases {
         match cluster.handoff.lease(ask, forward.deadline).await {
             Ok(()) if forward.dry_run => self.mode = Mode::DryRunThatFits,
             Ok(()) => {}
-            // The key may have come into being meanwhile; then it needs no room.
-            Err(full @ (Failure::QuotaKeys { .. } | Failure::QuotaBytes { .. })) => self.refused = Some(full),
+            // The key may have come into being meanwhile, or have grown; then it needs less.
+            Err(full @ (Failure::QuotaKeys { .. } | Failure::QuotaBytes { .. })) => {
+                self.refused = Some((keys, bytes, full));
+            }
             Err(failure) => return Err(failure),
         }
         Ok(())
