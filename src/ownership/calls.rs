@@ -254,9 +254,8 @@ impl<S: Copies> Replica<S> {
         }
         let Some(open) = &mut self.open else { return };
         match call.what {
-            What::Lease { .. } | What::Count { .. } | What::Nudge => {}
             What::Claim if open.waiting.contains(&call.to) => _ = open.unclaimed.insert(call.to),
-            What::Claim => {}
+            What::Claim | What::Lease { .. } | What::Count { .. } | What::Nudge => {}
             What::Fetch(places) => open.fetch_ended(&call.to, places),
             What::Pull | What::Done => {
                 if let Some(source) = open.sources.get_mut(&call.to) {

@@ -205,8 +205,8 @@ impl<S: Copies> Replica<S> {
             self.begin_round(&account, now);
         }
         for account in self.quotas.home.counting() {
-            let to_ask = self.quotas.home.to_ask(&account, |id| self.calls.may_call(id, now));
-            let Some((ids, Counts { number, close })) = to_ask else { continue };
+            let unasked = self.quotas.home.take_unasked(&account, |id| self.calls.may_call(id, now));
+            let Some((ids, Counts { number, close })) = unasked else { continue };
             for id in ids {
                 any = true;
                 let ask = CountAsk { account: account.clone(), round: number, close };

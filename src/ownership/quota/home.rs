@@ -85,12 +85,12 @@ impl Home {
     }
 
     /// Whom to ask now, and what.
-    pub(super) fn to_ask(
+    pub(super) fn take_unasked(
         &mut self,
         account: &AccountId,
         may_call: impl Fn(&MemberId) -> bool,
     ) -> Option<(Vec<MemberId>, Counts)> {
-        self.ledgers.get_mut(account)?.to_ask(may_call)
+        self.ledgers.get_mut(account)?.take_unasked(may_call)
     }
 
     pub(super) fn again(&mut self, from: &MemberId, account: &AccountId, number: u64) {

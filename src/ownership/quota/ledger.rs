@@ -44,6 +44,7 @@ pub(super) struct Ledger {
 
 /// All are being asked.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what was so when it began, and what all have said so far")]
 struct Round {
     number: u64,
     close: bool,
@@ -152,7 +153,7 @@ impl Ledger {
     }
 
     /// What is to be asked of whom next.
-    pub(super) fn to_ask(&mut self, may_call: impl Fn(&MemberId) -> bool) -> Option<(Vec<MemberId>, Counts)> {
+    pub(super) fn take_unasked(&mut self, may_call: impl Fn(&MemberId) -> bool) -> Option<(Vec<MemberId>, Counts)> {
         let round = self.round.as_mut()?;
         let ids: Vec<MemberId> = round.unasked.iter().filter(|id| may_call(id)).cloned().collect();
         for id in &ids {

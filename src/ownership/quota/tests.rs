@@ -177,7 +177,6 @@ impl Cluster {
         match *step {
             Step::Create(member) => _ = self.tenants[member].take(1, 0).is_ok(),
             Step::Remove(member) if self.tenants[member].usage().keys > 0 => self.tenants[member].give_back(1, 0),
-            Step::Remove(_) => {}
             Step::Ask(member) => {
                 let request = LeaseRequest { more_keys: 2, ..request(1) };
                 let reply = self.ledger.ask(&id(member), &request, 3, self.rounds, self.now_ms, Mistakes::default());
@@ -189,17 +188,20 @@ impl Cluster {
             }
             Step::Deliver(at) if !self.network.is_empty() => {
                 let message = self.network.remove(at % self.network.len());
-                message.into_iter().for_each(|message| self.deliver(message));
+                if let Some(message) = message {
+                    self.deliver(message);
+                }
             }
-            Step::Lose(at) if !self.network.is_empty() => match self.network.remove(at % self.network.len()) {
-                Some(Message::Count(member, Counts { number, .. }) | Message::Counted(member, number, _)) => {
+            Step::Lose(at) if !self.network.is_empty() => {
+                let lost = self.network.remove(at % self.network.len());
+                if let Some(Message::Count(member, Counts { number, .. }) | Message::Counted(member, number, _)) = lost
+                {
                     self.ledger.again(&id(member), number);
                 }
-                _ => {}
-            },
-            Step::Deliver(_) | Step::Lose(_) => {}
+            }
+            Step::Remove(_) | Step::Deliver(_) | Step::Lose(_) => {}
         }
-        if let Some((ids, counts)) = self.ledger.to_ask(|_| true) {
+        if let Some((ids, counts)) = self.ledger.take_unasked(|_| true) {
             let numbers = (0..3).filter(|number| ids.contains(&id(*number)));
             self.network.extend(numbers.map(|number| Message::Count(number, counts)));
         }
