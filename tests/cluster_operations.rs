@@ -6,6 +6,8 @@
 mod asking;
 #[path = "cluster_operations/entry.rs"]
 mod entry;
+#[path = "cluster_operations/lost.rs"]
+mod lost;
 #[path = "cluster_operations/many.rs"]
 mod many;
 #[path = "cluster_operations/one.rs"]

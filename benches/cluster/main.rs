@@ -8,23 +8,23 @@
 
 mod callers;
 #[path = "../speed/cpu.rs"]
-#[allow(dead_code, reason = "shared with the bench `speed`")]
+#[expect(dead_code, reason = "shared with the bench `speed`")]
 mod cpu;
 #[path = "../speed/grpc.rs"]
-#[allow(dead_code, reason = "shared with the bench `speed`")]
+#[expect(dead_code, reason = "shared with the bench `speed`")]
 mod grpc;
 #[path = "../speed/latency.rs"]
-#[allow(dead_code, reason = "shared with the bench `speed`")]
+#[expect(dead_code, reason = "shared with the bench `speed`")]
 mod latency;
 #[path = "../speed/load.rs"]
-#[allow(dead_code, reason = "shared with the bench `speed`")]
+#[expect(dead_code, reason = "shared with the bench `speed`")]
 mod load;
 mod replicas;
 #[path = "../speed/text.rs"]
-#[allow(dead_code, reason = "shared with the bench `speed`")]
+#[expect(dead_code, reason = "shared with the bench `speed`")]
 mod text;
 #[path = "../speed/value.rs"]
-#[allow(dead_code, reason = "shared with the bench `speed`")]
+#[expect(dead_code, reason = "shared with the bench `speed`")]
 mod value;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! Clients of one replica each.
 
+#![allow(dead_code, reason = "each test binary uses the part that it needs")]
+
 use larder::cache::key::{AccountId, Key};
 use larder::cache::route::route_hash;
 use larder::ring::Ring;

@@ -1,5 +1,7 @@
 //! Requests, in few words.
 
+#![allow(dead_code, reason = "each test binary uses the part that it needs")]
+
 use bytes::Bytes;
 use larder::rpc::failure::Failure;
 use larder::rpc::proto::v1;
