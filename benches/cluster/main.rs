@@ -4,27 +4,24 @@
 //! Replicas are processes of the release binary on the loopback; server CPU is that of all of them together. See
 //! benches/README.md.
 
+#![allow(dead_code, reason = "what is shared with the bench `speed` does more there")]
+#![expect(clippy::cast_precision_loss, reason = "figures are rounded to three digits anyway")]
+#![expect(clippy::disallowed_methods, reason = "whoever holds the watch sleeps on a thread of its own")]
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 
 mod callers;
 #[path = "../speed/cpu.rs"]
-#[expect(dead_code, reason = "shared with the bench `speed`")]
 mod cpu;
 #[path = "../speed/grpc.rs"]
-#[expect(dead_code, reason = "shared with the bench `speed`")]
 mod grpc;
 #[path = "../speed/latency.rs"]
-#[expect(dead_code, reason = "shared with the bench `speed`")]
 mod latency;
 #[path = "../speed/load.rs"]
-#[expect(dead_code, reason = "shared with the bench `speed`")]
 mod load;
 mod replicas;
 #[path = "../speed/text.rs"]
-#[expect(dead_code, reason = "shared with the bench `speed`")]
 mod text;
 #[path = "../speed/value.rs"]
-#[expect(dead_code, reason = "shared with the bench `speed`")]
 mod value;
 
 use std::time::Duration;
@@ -137,7 +134,7 @@ fn touch(options: &Options) -> Result<bool, String> {
     let before = replicas.metric(&joined, "larder_handoff_fetches_total")?;
     let (mut own, _) = replicas.split(values, &joined);
     // Pages come in the order of hashes: from the other end, so that touches come first.
-    own.sort_by_key(|index| std::cmp::Reverse(replicas.hash(values, *index)));
+    own.sort_by_key(|index| std::cmp::Reverse(Replicas::hash(values, *index)));
     own.truncate(3000);
     let latencies = get_all(replicas.address(&joined), replicas.token(), values, &own)?;
     let fetched = replicas.metric(&joined, "larder_handoff_fetches_total")? - before;
@@ -163,9 +160,9 @@ fn gain(options: &Options) -> Result<bool, String> {
         gains.push(replicas.mean_gain(&joined)?);
         let before: Vec<(String, f64, f64)> = replicas.gains()?;
         replicas.leave(&joined)?;
-        for (name, seconds, count) in before {
+        for (name, seconds, count) in before.into_iter().filter(|(name, ..)| *name != joined) {
             let (after_seconds, after_count) = replicas.gain_of(&name)?;
-            if name != joined && after_count > count {
+            if after_count > count {
                 gains.push((after_seconds - seconds) / (after_count - count));
             }
         }

@@ -174,10 +174,10 @@ impl Replicas {
     pub fn split(&self, values: Values, name: &str) -> (Vec<usize>, Vec<usize>) {
         let ring = Ring::new(self.running.values().map(|running| running.grpc.to_string()));
         let own = self.address(name).to_string();
-        (0..values.keys).partition(|index| ring.owner_of(self.hash(values, *index)) == Some(own.as_str()))
+        (0..values.keys).partition(|index| ring.owner_of(Self::hash(values, *index)) == Some(own.as_str()))
     }
 
-    pub fn hash(&self, values: Values, index: usize) -> u64 {
+    pub fn hash(values: Values, index: usize) -> u64 {
         let key = values.key(index);
         match (AccountId::new(ACCOUNT), Key::new(&key)) {
             (Ok(account), Ok(key)) => route_hash(&account, key),

@@ -34,7 +34,7 @@ fn lines(stats: &StatsResponse) -> Vec<(&'static str, String)> {
     #[expect(clippy::cast_precision_loss, reason = "a percentage for people")]
     let ratio = if asked == 0 { 0.0 } else { replica.hits as f64 * 100.0 / asked as f64 };
     let byte_limit = if stats.max_bytes == 0 { limit(0) } else { format!("at most {}", bytes(stats.max_bytes)) };
-    vec![
+    let mut lines = vec![
         ("account", stats.account_id.clone()),
         ("keys", format!("{}, {}", stats.keys, limit(stats.max_cache_keys))),
         ("bytes", format!("{}, {byte_limit}", bytes(stats.bytes))),
@@ -48,5 +48,10 @@ fn lines(stats: &StatsResponse) -> Vec<(&'static str, String)> {
         ("replica evicted", replica.evicted.to_string()),
         ("replica expired", replica.expired.to_string()),
         ("replica connections", replica.connections.to_string()),
-    ]
+    ];
+    if !stats.missing_replicas.is_empty() {
+        let missing = format!("without {}, which did not answer", stats.missing_replicas.join(", "));
+        lines.insert(3, ("", missing));
+    }
+    lines
 }
