@@ -47,6 +47,8 @@ pub struct StoreCopies {
     mine: Vec<Stretch>,
     /// Where entries of others' keys may be; nowhere else are any.
     frozen: Mutex<Vec<Stretch>>,
+    /// When, and for whose entry, nothing was found that may be evicted.
+    refused: Mutex<Option<(Now, Option<u32>)>>,
 }
 
 impl Store {
@@ -59,6 +61,7 @@ impl Store {
             snapshot: None,
             mine: Vec::new(),
             frozen: Mutex::new(vec![Stretch::ALL]),
+            refused: Mutex::new(None),
         }
     }
 }
@@ -67,6 +70,19 @@ impl StoreCopies {
     /// What the time is for what follows.
     pub fn set_now(&mut self, now: Now) {
         self.now = now;
+    }
+
+    /// As [`Store::evict_somewhere`]. A search in vain takes milliseconds: one at a moment is enough for all of a page.
+    fn evict(&self, asker: Option<&Tenant>, missing: u64) -> bool {
+        let search = (self.now, asker.map(Tenant::slot));
+        if *self.refused.lock() == Some(search) {
+            return false;
+        }
+        let evicted = self.store.evict_somewhere(asker, missing, self.now);
+        if !evicted {
+            *self.refused.lock() = Some(search);
+        }
+        evicted
     }
 
     fn target(&self, place: &Place) -> (Tenant, Hashes) {

@@ -62,15 +62,6 @@ impl Drop for Room<'_> {
 }
 
 impl Store {
-    /// Takes room for `bytes`, evicting for it; none if nothing may go. Under no lock.
-    pub(super) fn make_room_for(&self, room: &mut Room<'_>, bytes: u64, now: Now) {
-        for _ in 0..MAX_ATTEMPTS {
-            if room.grow_to(bytes, self.capacity.load(Ordering::Relaxed)) || !self.evict_somewhere(None, bytes, now) {
-                return;
-            }
-        }
-    }
-
     /// Counts marks that came or went in a shard.
     pub(super) fn count_marks(&self, shard: &mut Shard) {
         Room::none(&self.used).keep(shard.marks(), shard.count_marks());

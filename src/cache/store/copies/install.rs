@@ -52,7 +52,7 @@ impl StoreCopies {
             let fits = room.grow_to(needed, capacity);
             if !fits && after <= capacity && attempts > 0 {
                 let asker = newer.map(|newer| newer.payer.as_ref().unwrap_or(&newer.space));
-                let evict = || self.store.evict_somewhere(asker, needed, self.now);
+                let evict = || self.evict(asker, needed);
                 attempts = if MutexGuard::unlocked(&mut shard, evict) { attempts - 1 } else { 0 };
                 // Everything is looked at again: one's own copy may have been what went.
                 continue;

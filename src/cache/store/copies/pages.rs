@@ -1,9 +1,11 @@
 //! Pages of copies for who owns them now, in the order of places over all shards (PROTOCOL §7).
 
+use std::sync::atomic::Ordering;
+
 use super::{BATCH, StoreCopies, frozen};
 use crate::cache::store::index::Hashes;
 use crate::cache::store::member::{Carried, Name, Place};
-use crate::cache::store::room::Room;
+use crate::cache::store::room::{MAX_ATTEMPTS, Room};
 use crate::cache::store::shard::Shard;
 use crate::cache::store::slab::ChunkRef;
 use crate::cache::version::Now;
@@ -58,7 +60,12 @@ impl StoreCopies {
     /// Room for marks. If nothing may be evicted they are made without: they are small, and bounded by the copies.
     pub(super) fn room_for(&self, bytes: u64) -> Room<'_> {
         let mut room = Room::none(&self.store.used);
-        self.store.make_room_for(&mut room, bytes, self.now);
+        for _ in 0..MAX_ATTEMPTS {
+            let capacity = self.store.capacity.load(Ordering::Relaxed);
+            if room.grow_to(bytes, capacity) || !self.evict(None, bytes) {
+                break;
+            }
+        }
         room
     }
 }

@@ -211,3 +211,36 @@ fn a_page_ends_where_the_settled_hashes_end_and_an_unsettled_hash_is_refused() {
     member.settle();
     assert!(member.store.page(&space, "", Some(&next), 1000, at(0)).unwrap().end);
 }
+
+#[test]
+fn what_is_taken_over_and_does_not_fit_is_as_if_evicted_at_once_and_does_not_come_back() {
+    let mut member = Member::new();
+    let owner = tenant(&member.store, "owner");
+    owner.set_budget(crate::cache::quota::Budget { guaranteed_bytes: 1 << 20, ..Default::default() });
+    let take = |member: &mut Member, space: &str, number: usize| {
+        let space = tenant(&member.store, space);
+        let place = member.store.place(&space, key(&format!("key-{number}")));
+        let payer = Some(space.id().clone());
+        let carried = Carried { value: vec![7; 2000].into(), expires_ms: None, payer, requests: Vec::new() };
+        let version = Version::from_u64(1 << 20);
+        member.store.clock().observe(version);
+        member.copies.resolve(&place, Some(Frozen { version, value: Some(carried) }));
+        (place, version)
+    };
+    let mut number = 0;
+    // 2,000 bytes, the key and a head, and 56 bytes for the index and the mark.
+    while member.store.stats().memory_bytes + 2088 <= 1 << 20 {
+        take(&mut member, "owner", number);
+        number += 1;
+    }
+    for number in 0..3 {
+        let (place, version) = take(&mut member, "other", number);
+        let (left, is_tombstone) = member.entry(&place).unwrap();
+        assert!(left > version && is_tombstone, "{number}");
+        assert_eq!(member.copies.standing(&place), Standing::Authority);
+    }
+    assert_eq!((owner.usage().keys, tenant(&member.store, "other").usage().keys), (number as u64, 0));
+    assert!(member.store.stats().memory_bytes <= 1 << 20);
+    member.settle();
+    assert_eq!(member.store.stats().tombstones, 0);
+}
