@@ -17,7 +17,7 @@ pub mod links;
 mod operation;
 mod outgoing;
 mod received;
-mod seldom;
+pub(super) mod seldom;
 pub mod serve;
 mod slots;
 pub mod stats;

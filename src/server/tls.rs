@@ -24,6 +24,7 @@ use zeroize::Zeroizing;
 
 use self::name::OfName;
 use super::drain;
+use super::peer::seldom::Seldom;
 
 mod name;
 
@@ -290,7 +291,9 @@ impl Material {
         };
         let verifier = verifier.build().map_err(|_| no_ca(path))?;
         Ok(Some(match clients {
-            ClientCertificates::Peers { name, .. } => Arc::new(OfName { chain: verifier, name: name.clone() }),
+            ClientCertificates::Peers { name, .. } => {
+                Arc::new(OfName { chain: verifier, name: name.clone(), seldom: Seldom::default() })
+            }
             _ => verifier,
         }))
     }

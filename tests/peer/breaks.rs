@@ -10,7 +10,7 @@ use larder::server::peer::{ForwardError, Forwarded};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
-use crate::pair::{Asker, Owner, eventually, get, topology};
+use crate::pair::{Asker, Echo, Owner, Stub, eventually, get, topology};
 
 /// An address where nobody listens.
 async fn nobody() -> String {
@@ -36,45 +36,46 @@ async fn where_nobody_listens_a_forward_is_refused_and_is_reached_once_somebody_
 }
 
 #[tokio::test]
-async fn when_a_connection_breaks_what_was_written_is_unknown() {
-    let asker = Asker::new();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (id, address) = (MemberId::new("b", 1), listener.local_addr().unwrap().to_string());
-    let forward = get("needle in a message");
-    let (came, ()) = tokio::join!(asker.peers.forward(&id, &address, &forward), async {
-        let (mut socket, _) = listener.accept().await.unwrap();
-        let mut heard = Vec::new();
-        while !heard.windows(6).any(|bytes| bytes == b"needle") {
-            assert!(socket.read_buf(&mut heard).await.unwrap() > 0);
-        }
-    });
-    assert_eq!(came, Err(ForwardError::Unknown));
-}
-
-#[tokio::test]
-async fn when_a_connection_breaks_what_was_not_written_whole_is_refused() {
-    let asker = Asker::new();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (id, address) = (MemberId::new("b", 1), listener.local_addr().unwrap().to_string());
-    // HTTP/2 lets 64 KiB through before the other has said anything.
-    let (small, large) = (get("small"), get(vec![b'x'; 200_000]));
-    let first = asker.peers.forward(&id, &address, &small);
+async fn when_a_connection_breaks_what_was_written_whole_is_unknown_and_the_rest_is_refused() {
+    // It takes the first message and never gets on with it, so the windows of HTTP/2 fill up.
+    let stuck = Stub { slowly: true, stuck: true, ..Stub::new("b") };
+    let (asker, owner) = (Asker::new(), Owner::start_as("larder", None, stuck, Echo::new()));
+    let (id, address) = (owner.id(), owner.address());
+    let (small, large) = (get("small"), get(vec![b'x'; 3_000_000]));
     let (first, rest, ()) = tokio::join!(
-        first,
+        asker.peers.forward(&id, &address, &small),
         async {
-            eventually("the first is on its way", || asker.peers.stats().messages.load(SeqCst) == 1).await;
+            eventually("the first was heard", || owner.desk.stamps.load(SeqCst) == 1).await;
             join_all((0..3).map(|_| asker.peers.forward(&id, &address, &large))).await
         },
         async {
-            let (mut socket, _) = listener.accept().await.unwrap();
-            let mut heard = Vec::new();
-            while heard.len() < 60_000 {
-                assert!(socket.read_buf(&mut heard).await.unwrap() > 0);
-            }
+            eventually("the next is on its way", || asker.peers.stats().messages.load(SeqCst) == 2).await;
+            tokio::task::yield_now().await;
+            owner.drain.force();
         }
     );
     assert_eq!(first, Err(ForwardError::Unknown));
     assert!(rest.iter().all(|end| *end == Err(ForwardError::Refused)), "{rest:?}");
+}
+
+#[tokio::test]
+async fn whoever_never_greets_was_told_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (id, address) = (MemberId::new("b", 1), listener.local_addr().unwrap().to_string());
+    let forward = get("needle in a message");
+    for hang_up in [true, false] {
+        let asker = Asker::new();
+        let (came, ()) = tokio::join!(asker.peers.forward(&id, &address, &forward), async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let mut heard = Vec::new();
+            while !heard.windows(6).any(|bytes| bytes == b"larder") {
+                assert!(socket.read_buf(&mut heard).await.unwrap() > 0);
+            }
+            while !hang_up && socket.read_buf(&mut heard).await.unwrap() > 0 {}
+            assert!(!heard.windows(6).any(|bytes| bytes == b"needle"));
+        });
+        assert_eq!(came, Err(ForwardError::Refused));
+    }
 }
 
 #[tokio::test]

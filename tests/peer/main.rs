@@ -7,4 +7,5 @@ mod certificates;
 mod forwards;
 mod limits;
 mod links;
+#[expect(dead_code, reason = "the benchmark reads the workers too")]
 mod pair;

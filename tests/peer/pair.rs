@@ -33,6 +33,8 @@ pub struct Stub {
     /// What becomes of stamps; `None` in `try_accept` first, if `slowly`.
     pub refusal: Mutex<Option<Refusal>>,
     pub slowly: bool,
+    /// `accept` never ends.
+    pub stuck: bool,
     pub stamps: AtomicUsize,
     /// A `Pull` is answered when there is a permit.
     pub pages: Semaphore,
@@ -44,6 +46,7 @@ impl Stub {
             me: Arc::new(MemberId::new(uid, 1)),
             refusal: Mutex::default(),
             slowly: false,
+            stuck: false,
             stamps: AtomicUsize::new(0),
             pages: Semaphore::new(0),
         }
@@ -69,8 +72,11 @@ impl Desk for Stub {
     }
 
     fn accept(&self, _: Stamp) -> Waiting<Result<(), Refusal>> {
-        let checked = self.check();
+        let (checked, stuck) = (self.check(), self.stuck);
         Box::pin(async move {
+            if stuck {
+                std::future::pending::<()>().await;
+            }
             tokio::task::yield_now().await;
             checked
         })
@@ -160,6 +166,7 @@ impl CarryOut for Echo {
 
 /// The replica `b`, which is asked.
 pub struct Owner {
+    /// For whoever measures them.
     pub workers: Workers,
     pub wire: WireHandle,
     pub service: Service,

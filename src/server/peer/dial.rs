@@ -59,6 +59,12 @@ pub(super) enum DialError {
     Tls(io::Error),
     #[error("HTTP/2 failed: {0}")]
     Http2(h2::Error),
+    #[error("it takes connections and says nothing")]
+    Silent,
+    #[error(
+        "it ended the connection before it said anything; if it refused this replica's certificate, its log says why"
+    )]
+    Ungreeted,
 }
 
 /// Connects.

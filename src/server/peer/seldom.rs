@@ -14,11 +14,11 @@ const MAX_PEERS: usize = 1024;
 
 /// When what was said last.
 #[derive(Debug, Default)]
-pub(super) struct Seldom(Mutex<HashMap<(String, &'static str), Instant>>);
+pub(in crate::server) struct Seldom(Mutex<HashMap<(String, &'static str), Instant>>);
 
 impl Seldom {
     /// Whether it is time to say this of that peer.
-    pub(super) fn may_say(&self, what: &'static str, peer: &str) -> bool {
+    pub(in crate::server) fn may_say(&self, what: &'static str, peer: &str) -> bool {
         let now = Instant::now();
         let mut said = self.0.lock();
         if said.len() >= MAX_PEERS {

@@ -9,11 +9,27 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
+use crate::server::peer::seldom::Seldom;
+
 /// Takes what `chain` takes if it is for `name`.
 #[derive(Debug)]
 pub(super) struct OfName {
     pub(super) chain: Arc<dyn ClientCertVerifier>,
     pub(super) name: ServerName<'static>,
+    pub(super) seldom: Seldom,
+}
+
+impl OfName {
+    fn check(
+        &self,
+        leaf: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.chain.verify_client_cert(leaf, chain, now)?;
+        verify_server_name(&ParsedCertificate::try_from(leaf)?, &self.name)?;
+        Ok(verified)
+    }
 }
 
 impl ClientCertVerifier for OfName {
@@ -27,9 +43,13 @@ impl ClientCertVerifier for OfName {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.chain.verify_client_cert(leaf, intermediates, now)?;
-        verify_server_name(&ParsedCertificate::try_from(leaf)?, &self.name)?;
-        Ok(verified)
+        self.check(leaf, intermediates, now).inspect_err(|error| {
+            // The other hears only that its connection ends.
+            if self.seldom.may_say("certificate", "") {
+                let name = self.name.to_str();
+                tracing::warn!(%error, %name, "refused the certificate of a replica; it must be of the CA, and for the name");
+            }
+        })
     }
 
     fn verify_tls12_signature(

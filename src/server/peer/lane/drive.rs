@@ -24,8 +24,9 @@ use crate::server::codec::encode::put_number;
 use crate::server::held::Held;
 use crate::server::peer::client::Shared;
 use crate::server::peer::desk::{Desk, Waiting};
-use crate::server::peer::dial::{DialError, Http2, Io, dial};
+use crate::server::peer::dial::{CONNECT_TIMEOUT, DialError, Http2, Io, dial};
 use crate::server::peer::error::ForwardError;
+use crate::server::peer::outgoing::Outgoing;
 use crate::server::peer::received::{EndedWell, Received};
 use crate::server::peer::serve::{FORWARD_PATH, MAX_FORWARD_BYTES};
 
@@ -149,15 +150,20 @@ async fn live(lane: &Lane, shared: &Shared, written: &mut u64) -> End {
         incoming: Incoming::Head(response),
         heard_hello: false,
         accepting: None,
-        idle: Box::pin(sleep(IDLE_TIMEOUT)),
+        // First for the greeting.
+        idle: Box::pin(sleep(CONNECT_TIMEOUT)),
         idle_batch: 0,
     };
-    poll_fn(|cx| {
+    let end = poll_fn(|cx| {
         let end = driven.poll(cx);
         *written = driven.written;
         end
     })
-    .await
+    .await;
+    match end {
+        End::Broken if !driven.heard_hello && lane.phase() != Phase::Closing => End::NotConnected(DialError::Ungreeted),
+        end => end,
+    }
 }
 
 impl Driven<'_> {
@@ -179,8 +185,7 @@ impl Driven<'_> {
             Ok(true) => self.poll_connection(cx),
             Ok(false) => {}
         }
-        self.poll_idle(cx);
-        Poll::Pending
+        self.poll_idle(cx)
     }
 
     fn poll_connection(&mut self, cx: &mut Context<'_>) {
@@ -190,8 +195,11 @@ impl Driven<'_> {
     }
 
     /// A lane that nobody uses ends. So does one whose answers do not come at all: the deadlines of its callers have passed.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) {
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         while self.idle.as_mut().poll(cx).is_ready() {
+            if !self.heard_hello {
+                return Poll::Ready(End::NotConnected(DialError::Silent));
+            }
             let (is_idle, batch) = self.lane.is_idle_since(self.idle_batch);
             if is_idle {
                 self.lane.retire();
@@ -199,6 +207,7 @@ impl Driven<'_> {
             self.idle_batch = batch;
             self.idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
         }
+        Poll::Pending
     }
 
     /// Sends what waits to be sent, as far as the other takes it. Answers whether anything was.
@@ -207,6 +216,13 @@ impl Driven<'_> {
         loop {
             let Some(piece) = self.pieces.front_mut() else {
                 self.written = self.batch;
+                if !self.said_hello {
+                    self.greet();
+                    continue;
+                }
+                if !self.heard_hello {
+                    return Ok(sent);
+                }
                 match self.lane.next_batch() {
                     Some(batch) => self.begin(batch),
                     None if retiring && !self.is_closed => {
@@ -235,13 +251,23 @@ impl Driven<'_> {
         }
     }
 
+    /// Before any call goes out the other must have greeted: so whoever is turned down, for its certificate or its cluster, knows
+    /// that nothing was done.
+    fn greet(&mut self) {
+        self.said_hello = true;
+        let mut message = Outgoing::default();
+        let hello = Some(hello_to(&self.shared.config.cluster));
+        // A growing buffer has room for every message.
+        let _ = ForwardRequest { hello, ..Default::default() }.encode(message.buffer());
+        self.pieces = message.finish();
+    }
+
     /// Makes a batch the message that is being sent.
     fn begin(&mut self, batch: Batch) {
         let Batch { number, mut message, calls, began } = batch;
         let waited_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        let hello = (!std::mem::replace(&mut self.said_hello, true)).then(|| hello_to(&self.shared.config.cluster));
         let stamp = Some(stamp_to(&self.desk.stamp(&self.lane.to)));
-        let rest = ForwardRequest { hello, stamp, ..Default::default() };
+        let rest = ForwardRequest { stamp, ..Default::default() };
         put_number(WAITED_US, waited_us, message.buffer());
         message.buffer().reserve(rest.encoded_len());
         // A growing buffer has room for every message.
