@@ -67,7 +67,7 @@ pub struct ClusterConfig {
 
     /// Bytes per second at which keys are taken over from other replicas at most, less while requests keep the workers busy;
     /// 0: as fast as that goes
-    #[arg(long, env = "LARDER_HANDOFF_RATE", default_value = "128MiB", value_name = "BYTES")]
+    #[arg(long, env = "LARDER_HANDOFF_RATE", default_value = "64MiB", value_name = "BYTES")]
     pub handoff_rate: ByteSize,
 
     /// After SIGTERM, how long a replica stays at least, for those whose news of the members is late; less only for
