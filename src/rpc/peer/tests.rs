@@ -210,3 +210,9 @@ fn the_lower_protocol_counts_and_other_clusters_are_strangers() {
     assert_eq!(hello_of(Some(&hello(0, "larder")), "larder"), Err(Stranger::Protocol));
     assert_eq!(hello_of(None, "larder"), Err(Stranger::Protocol));
 }
+
+#[test]
+fn reflection_does_not_show_what_replicas_say() {
+    let shown = |name: &[u8]| crate::rpc::proto::DESCRIPTORS.windows(name.len()).any(|bytes| bytes == name);
+    assert!(shown(b"larder.v1") && !shown(b"larder.peer"));
+}
