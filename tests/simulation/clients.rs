@@ -53,6 +53,10 @@ impl World {
         let Some(process) = &mut self.pods[pod].process else { return };
         let Some(running) = process.running.remove(&id) else { return };
         process.at(now).finished(id, now);
+        if executed.0 == Outcome::Mismatch {
+            // A write that makes room may evict its own key, and is then decided again.
+            self.look(pod);
+        }
         self.was_executed(pod, &op, executed);
         self.answer(pod, &running, executed);
     }
