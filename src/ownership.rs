@@ -206,7 +206,7 @@ impl<S: Copies> Replica<S> {
         let answer = self.serve(&stamp.from, request, same_view, now);
         self.kick(now);
         let mut answer_stamp = self.answer_stamp(stamp);
-        if matches!(request, Request::Ping) && now.monotonic_ms < self.spread_from_ms {
+        if matches!(request, Request::Ping) && self.leaves_it_to_the_source(&stamp.from, now) {
             answer_stamp.view = None;
         }
         Ok((answer_stamp, answer))
@@ -338,6 +338,11 @@ impl<S: Copies> Replica<S> {
         }
     }
 
+    /// Need a ping to this member, or its answer, not bring my view? Whoever is lost must learn it from anybody, and at once.
+    pub(super) fn leaves_it_to_the_source(&self, id: &MemberId, now: Now) -> bool {
+        now.monotonic_ms < self.spread_from_ms && id.boot != 0 && self.snapshot.is_present(id)
+    }
+
     /// As [`Self::learn`], of what nobody but me can have told the others: the first messages bring it.
     fn say(&mut self, news: &View, now: Now) {
         self.is_my_news = true;
@@ -374,8 +379,12 @@ impl<S: Copies> Replica<S> {
         self.void_leases();
         self.told.changed(&old, &new);
         let others = || new.present().map(|member| &member.id).filter(|id| id.uid != self.me.uid);
-        let patience_ms = if self.is_my_news { 0 } else { SOURCE_TELLS_MS };
-        self.spread_from_ms = now.monotonic_ms + patience_ms;
+        if self.is_my_news {
+            self.spread_from_ms = 0;
+        } else if self.spread_from_ms <= now.monotonic_ms {
+            // From the first of several changes on, so that there is an end to it.
+            self.spread_from_ms = now.monotonic_ms + SOURCE_TELLS_MS;
+        }
         if self.is_my_news {
             others().for_each(|id| self.told.is_behind(id, &new));
         }

@@ -122,7 +122,7 @@ impl<S: Copies> Replica<S> {
         let id = self.calls.next();
         self.calls.pings.insert(id, (to.clone(), now.monotonic_ms));
         let mut stamp = self.stamp(to);
-        if now.monotonic_ms < self.spread_from_ms {
+        if self.leaves_it_to_the_source(to, now) {
             stamp.view = None;
         }
         self.outputs.push(Output::Call { id, stamp, request: Request::Ping });

@@ -263,6 +263,12 @@ impl<K: Named> ShardView<K> {
         }
     }
 
+    /// Is this deliberate mistake to be made?
+    #[must_use]
+    pub fn makes(&self, mistake: Mistake) -> bool {
+        self.mistakes.make(mistake)
+    }
+
     #[must_use]
     pub fn me(&self) -> &MemberId {
         &self.me

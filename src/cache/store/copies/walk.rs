@@ -6,6 +6,7 @@ use crate::cache::store::member::Place;
 use crate::cache::store::shard::{Garbage, Shard};
 use crate::cache::store::slab::ChunkRef;
 use crate::ownership::member::MemberId;
+use crate::ownership::mistake::Mistake;
 use crate::ownership::shard::Place as MarkPlace;
 use crate::ownership::stretches::intersection;
 use crate::ring::Stretch;
@@ -40,8 +41,14 @@ impl StoreCopies {
                 let mut shard = self.store.lock_at(batch[0].hash);
                 for mark in batch {
                     let hashes = Hashes { route: mark.hash, keyed: mark.key };
+                    let drops = shard.member.as_ref().is_some_and(|it| it.view.makes(Mistake::DropCopiesOfCrashed));
                     if let Some(at) = shard.find_marked(hashes) {
-                        self.store.release(shard.make_tombstone(at, hashes, &mut garbage));
+                        let freed = if drops {
+                            shard.remove(at, hashes, &mut garbage)
+                        } else {
+                            shard.make_tombstone(at, hashes, &mut garbage)
+                        };
+                        self.store.release(freed);
                     }
                 }
             }
