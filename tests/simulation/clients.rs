@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use larder::cache::store::Carried;
 use larder::cache::version::Version;
+use larder::ownership::copies::Frozen;
 use larder::ownership::member::Boot;
 use larder::ownership::{Origin, RequestId};
 
@@ -40,6 +42,7 @@ impl World {
         let (op, store) = (running.op.clone(), Arc::clone(&process.store));
         let origin = if matches!(running.asker, Asker::Client) { Origin::Client } else { Origin::Peer };
         let payer = self.quotas.accounts.payer(&store, op.number);
+        let (before, removed) = (process.replica.store().entry_of(&op.place), process.removed);
         let executed = match store::execute(&store, &payer, &op, now) {
             Ok(executed) => executed,
             Err(Blocked::Elsewhere) => return process.at(now).submit(id, op.place, origin, now),
@@ -53,11 +56,13 @@ impl World {
         let Some(process) = &mut self.pods[pod].process else { return };
         let Some(running) = process.running.remove(&id) else { return };
         process.at(now).finished(id, now);
-        if executed.0 == Outcome::Mismatch {
-            // A write that makes room may evict its own key, and is then decided again.
-            self.look(pod);
+        let stats = process.store.stats();
+        if stats.evicted + stats.expired != removed {
+            // Making room for it may have taken the key's own value first.
+            self.monitors[op.number].may_vanish();
         }
         self.was_executed(pod, &op, executed);
+        self.bury(pod, &op, before, executed.0);
         self.answer(pod, &running, executed);
     }
 
@@ -67,12 +72,16 @@ impl World {
         });
         self.may_have_been_evicted(op.number);
         match (op.kind, outcome) {
-            (Kind::Read, Outcome::Value(Some(_))) => self.was_read(op, version),
+            (Kind::Read, Outcome::Value(Some(value))) => {
+                self.was_read(op, version);
+                self.was_dug_out(op, value);
+            }
             (Kind::Delete | Kind::DeleteIf(_), Outcome::Done) => {
                 let process = self.pods[pod].process.as_ref();
                 let left = process.and_then(|process| process.replica.store().entry_of(&op.place));
                 let top = &mut self.tops[op.number];
                 *top = Top { version: left.map_or(top.version, |left| left.version.max(top.version)), live: false };
+                self.there_since[op.number] = None;
             }
             (_, Outcome::Done | Outcome::Count(_)) => self.was_written(op, outcome, version),
             // Of one that is asked again, another attempt may still be under way.
@@ -99,9 +108,32 @@ impl World {
         }
         let top = &mut self.tops[op.number];
         let grows = version > top.version;
+        if !top.live || self.evicted.contains(&(op.number, top.version)) {
+            self.there_since[op.number] = Some(self.now);
+        }
         *top = Top { version, live: true };
         if !grows && !self.rough {
             self.fail(format!("key {}: a later write has a lower version", op.number));
+        }
+    }
+
+    /// In a torn run: what an operation overwrote or deleted.
+    fn bury(&mut self, pod: usize, op: &Op, before: Option<Frozen<Carried>>, outcome: Outcome) {
+        let changed = !matches!(op.kind, Kind::Read) && matches!(outcome, Outcome::Done | Outcome::Count(_));
+        let before = before.and_then(|before| before.value).and_then(|carried| store::cell(&carried.value));
+        if let Some(value) = before.filter(|value| self.torn && changed && Outcome::Count(*value) != outcome) {
+            self.buried.insert(value, (op.number, pod, self.pods[pod].boot));
+        }
+    }
+
+    /// A value that was overwritten or deleted, by a process that was not lost, does not return after the network healed.
+    fn was_dug_out(&mut self, op: &Op, value: i64) {
+        let is_whole = self.torn_until.is_none_or(|until| until <= self.now);
+        if is_whole && self.buried.get(&value).is_some_and(|(number, ..)| *number == op.number) {
+            self.fail(format!(
+                "key {}: operation {} reads {value}, which was overwritten or deleted",
+                op.number, op.id
+            ));
         }
     }
 
@@ -177,6 +209,7 @@ impl World {
     /// From here on nobody executes the operation.
     pub fn deadline(&mut self, op: OpId, client: usize, number: usize) {
         self.monitors[number].close(op);
+        self.open_ops.remove(&op);
         self.quotas.ended(op);
         if self.clients[client].busy == Some(op) {
             self.clients[client].busy = None;
@@ -218,13 +251,16 @@ impl World {
         let op = Op { id, client, kind, number, place, deadline, ttl_ms, seen, may_repeat: repeats };
         self.clients[client].busy = Some(id);
         self.quotas.invoked(&op);
+        self.open_ops.insert(id, (number, kind));
         self.monitors[number].invoke(id, kind);
         self.after(OP_DEADLINE, Event::Deadline { op: id, client, number });
         self.arrive_somewhere(op);
     }
 
     fn arrive_somewhere(&mut self, op: Op) {
-        let ready = |pod: &Pod| pod.process.as_ref().is_some_and(|process| process.replica.is_ready());
+        let ready = |pod: &Pod| {
+            pod.displaced_by.is_none() && pod.process.as_ref().is_some_and(|process| process.replica.is_ready())
+        };
         let up: Vec<usize> = (0..self.pods.len()).filter(|pod| ready(&self.pods[*pod])).collect();
         let delay = self.random.between(100, 2 * MS);
         let pod = self.random.pick(&up).unwrap_or(0);
@@ -270,6 +306,7 @@ impl World {
     /// The authority evicted a key, or its time was over: as if somebody had deleted it.
     pub fn vanished(&mut self, pod: usize, number: usize, left: Option<Version>) {
         self.note(|| format!("pod {pod} evicts key {number}, or its time is over"));
+        self.there_since[number] = None;
         let top = &mut self.tops[number];
         *top = Top { version: left.unwrap_or(top.version).max(top.version), live: false };
         let id = self.next_op;

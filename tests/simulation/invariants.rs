@@ -72,7 +72,8 @@ impl World {
         let removed = stats.evicted + stats.expired;
         let any_removed = std::mem::replace(&mut process.removed, removed) != removed;
         let was = std::mem::replace(&mut process.seen, is.clone());
-        if any_removed {
+        let is_doomed = self.pods[pod].process.as_ref().is_none_or(|process| self.is_doomed(pod, process));
+        if any_removed && !is_doomed {
             for (number, (was, is)) in was.iter().zip(&is).enumerate() {
                 self.notice_removal(pod, number, was, is);
             }
@@ -91,24 +92,31 @@ impl World {
         }
     }
 
+    /// Others may have taken its keys.
+    pub fn is_doomed(&self, pod: usize, process: &Process) -> bool {
+        let me = process.replica.me();
+        self.rough
+            && (self.is_paused(pod)
+                || self.pods[pod].displaced_by.is_some()
+                || self.processes().any(|(_, other)| other.replica.snapshot().view().is_gone(me)))
+    }
+
     /// I1. In a rough run: among those whom nobody has declared gone.
     fn one_authority(&self, number: usize) -> Option<String> {
         if self.torn_until.is_some_and(|until| until > self.now) {
             return None;
         }
-        let doomed = |pod: usize, process: &Process| {
-            self.rough
-                && (self.is_paused(pod)
-                    || self.processes().any(|(_, other)| other.replica.snapshot().view().is_gone(process.replica.me())))
-        };
         let is_authority = |process: &Process| !process.replica.is_over() && process.seen[number].is_authority;
         let all: Vec<usize> =
             self.processes().filter(|(_, process)| is_authority(process)).map(|(pod, _)| pod).collect();
         if all.len() < 2 {
             return None;
         }
-        let all: Vec<usize> =
-            self.processes().filter(|(pod, it)| all.contains(pod) && !doomed(*pod, it)).map(|(pod, _)| pod).collect();
+        let all: Vec<usize> = self
+            .processes()
+            .filter(|(pod, it)| all.contains(pod) && !self.is_doomed(*pod, it))
+            .map(|(pod, _)| pod)
+            .collect();
         (all.len() > 1).then(|| format!("I1: key {number} has the authorities {all:?}"))
     }
 

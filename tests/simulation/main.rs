@@ -4,6 +4,7 @@
 //! `cargo test --features simulation --test simulation -- --seed 7 [--rough | --torn] [--trace] [--mistake NoTombstone]`
 
 mod clients;
+mod dump;
 mod invariants;
 mod many;
 mod mistakes;
@@ -32,6 +33,9 @@ const USAGE: &str = "usage: simulation [--seed N | --seeds N [--from N]] [--roug
 
 /// Seeds of each kind when nothing else is asked for: what CI runs.
 const CI_SEEDS: u64 = 200;
+
+/// Members of the clusters of which CI sees what a change costs.
+const CI_SIZES: [usize; 4] = [3, 10, 30, 100];
 
 #[derive(Default)]
 struct Options {
@@ -88,7 +92,7 @@ fn main() -> ExitCode {
         return ExitCode::from(64);
     };
     if options.mistakes {
-        return mistakes::catch_all();
+        return mistakes::catch_all(options.jobs());
     }
     if options.many {
         return many::table(&options.sizes());
@@ -108,6 +112,9 @@ fn main() -> ExitCode {
         if !run(&options, kind, mistakes) {
             return ExitCode::FAILURE;
         }
+    }
+    if options.seeds.is_none() {
+        return many::table(&CI_SIZES);
     }
     ExitCode::SUCCESS
 }

@@ -315,9 +315,12 @@ impl Cluster {
     }
 
     fn count(&mut self, stamp: &Stamp, more: u64, is_ping: bool) {
+        if !self.counting {
+            return;
+        }
         let view = stamp.view.as_ref().map_or(0, |view| view.to_bytes().len() as u64);
         // A ping that brings news is a part of the change.
-        if self.counting && (!is_ping || view > 0) {
+        if !is_ping || view > 0 {
             self.messages += 1;
             self.bytes += STAMP_BYTES + view + more;
         }

@@ -76,12 +76,19 @@ const MAX_PASTS: usize = 50_000;
 pub struct Monitor {
     pasts: BTreeSet<Past>,
     pending: Vec<(OpId, Kind)>,
+    /// Operations before this one began when the key was not followed: of what they answer nothing follows.
+    since: OpId,
     pub given_up: bool,
 }
 
 impl Monitor {
     pub fn new() -> Self {
-        Self { pasts: [Past { cell: None, effects: BTreeSet::new() }].into(), pending: Vec::new(), given_up: false }
+        Self {
+            pasts: [Past { cell: None, effects: BTreeSet::new() }].into(),
+            pending: Vec::new(),
+            since: 0,
+            given_up: false,
+        }
     }
 
     pub fn invoke(&mut self, id: OpId, kind: Kind) {
@@ -93,6 +100,10 @@ impl Monitor {
     /// The client got this outcome: false when no linearization explains it.
     pub fn respond(&mut self, id: OpId, outcome: Outcome) -> bool {
         if self.given_up {
+            return true;
+        }
+        if id < self.since {
+            self.close(id);
             return true;
         }
         let reached = self.reachable(Some((id, outcome)));
@@ -115,6 +126,12 @@ impl Monitor {
             self.pasts = self.reachable(None).into_iter().map(forget).collect();
             self.pending.retain(|(pending, _)| *pending != id);
         }
+    }
+
+    /// Follows the key again: it holds one of these values, and these operations may still take effect.
+    pub fn resume(&mut self, cells: BTreeSet<Cell>, open: Vec<(OpId, Kind)>, since: OpId) {
+        let past = |cell| Past { cell, effects: BTreeSet::new() };
+        *self = Self { pasts: cells.into_iter().map(past).collect(), pending: open, since, given_up: false };
     }
 
     /// The operation was turned down: it took no effect.

@@ -15,6 +15,8 @@ impl World {
         // On the wire a time to live is what remains of it.
         let now_ms = self.time(from).monotonic_ms;
         for_each_copy(&mut message, |copy| turn_times(copy, |at| at.saturating_sub(now_ms)));
+        // Who is called at an address is whoever has it now; an answer comes on the caller's own connection.
+        let to = self.pods[to].displaced_by.filter(|_| boot.is_none()).unwrap_or(to);
         let cut = self.cuts.get(&(from, to)).is_some_and(|until| *until > self.now);
         if cut || (self.lossy && !self.quiet && self.random.one_in(300)) {
             self.broke(from, to, boot, &message);
@@ -147,6 +149,8 @@ impl World {
                     self.fail(format!("pod {pod} fenced itself in a calm run: {why}"));
                 }
                 self.lose_memory(pod);
+                let boot = self.pods[pod].boot;
+                self.buried.retain(|_, by| (by.1, by.2) != (pod, boot));
                 self.end_process(pod);
                 self.pods[pod].fenced = Some(self.pods[pod].boot);
                 let delay = self.random.between(50, 1000) * MS;

@@ -1,10 +1,14 @@
 //! What happens to the cluster in one run: drawn from the seed.
 
-use crate::world::{EndpointChange, Event, MS, SECOND, World};
+use crate::store::{self, Look as _};
+use crate::world::{Asker, EndpointChange, Event, MS, Pod, SECOND, World};
 
 /// Virtual time with faults and clients, and the time after it in which everything must come to rest.
 const BUSY: u64 = 60 * SECOND;
 const REST: u64 = 45 * SECOND;
+
+/// After which the network is whole again and so is the cluster.
+const HEALING: u64 = 5 * SECOND;
 
 /// Time that asks for room have at the end.
 const PROBE: u64 = 5 * SECOND;
@@ -23,6 +27,7 @@ impl World {
         if self.evicting {
             self.after(SECOND, Event::Evict);
         }
+        self.after(SECOND, Event::Dump);
         self.play_until(BUSY);
         self.quiet = true;
         self.cuts.clear();
@@ -92,7 +97,7 @@ impl World {
             self.tear();
             return;
         }
-        match self.random.between(0, if self.rough { 19 } else { 14 }) {
+        match self.random.between(0, if self.rough { 20 } else { 14 }) {
             0..=2 if alive < 7 => _ = self.add_pod(),
             3..=4 if steady.len() >= 2 => self.terminate(1),
             5 if steady.len() >= 4 => self.terminate(3),
@@ -103,6 +108,7 @@ impl World {
             13 | 14 => self.brake(),
             15 | 16 => self.crash_one(),
             17 if steady.len() >= 3 => self.chain(),
+            20 if steady.len() >= 3 => self.displace(),
             18 => self.pause_one(2 * SECOND, 20 * SECOND),
             _ => {}
         }
@@ -122,9 +128,54 @@ impl World {
                 }
             }
         }
-        self.torn_until = Some(until + 10 * SECOND).max(self.torn_until);
+        self.torn_until = Some(until + HEALING).max(self.torn_until);
+        self.after(until + HEALING - self.now, Event::Healed);
         for monitor in &mut self.monitors {
             monitor.given_up = true;
+        }
+    }
+
+    /// The cluster is to be whole again: from here on the keys are followed, from what there is of them.
+    pub fn healed(&mut self) {
+        if self.torn_until.is_some_and(|until| until > self.now) {
+            return;
+        }
+        for number in 0..self.keys.len() {
+            let place = &self.keys[number];
+            let value = |pod: &Pod| pod.process.as_ref()?.replica.store().entry_of(place)?.value;
+            let there = self.pods.iter().filter_map(|pod| value(pod).map(|carried| store::cell(&carried.value)));
+            let cells = there.chain([None]).collect();
+            let open = self.open_ops.iter().filter(|(_, (key, _))| *key == number).map(|(id, (_, kind))| (*id, *kind));
+            self.monitors[number].resume(cells, open.collect(), self.next_op);
+        }
+    }
+
+    /// A pod's address is given to a new one, while the old process still runs and its endpoint is still listed: from here on
+    /// nobody reaches it, though it reaches others. Ten seconds later it ends.
+    fn displace(&mut self) {
+        let Some(old) = self.random.pick(&self.steady()).filter(|pod| !self.is_paused(*pod)) else { return };
+        self.lose_memory(old);
+        let new = self.add_pod_at(Some(old));
+        self.note(|| format!("pod {new} gets the address of pod {old}"));
+        self.pods[old].displaced_by = Some(new);
+        self.pods[old].terminating = true;
+        if let Some(process) = &mut self.pods[old].process {
+            for (_, running) in std::mem::take(&mut process.running) {
+                if matches!(running.asker, Asker::Client) {
+                    self.ended_unknown(&running.op);
+                }
+            }
+        }
+        let told = self.random.between(0, 9 * SECOND);
+        self.after(told, Event::Endpoint { pod: old, change: EndpointChange::Remove });
+        self.after(10 * SECOND, Event::Displace { pod: old });
+    }
+
+    pub fn end_displaced(&mut self, pod: usize) {
+        if self.pods[pod].process.is_some() {
+            self.lose_memory(pod);
+            self.end_process(pod);
+            self.start_again(pod, 0);
         }
     }
 

@@ -14,9 +14,14 @@ use crate::world::{Asker, EndpointChange, Event, MS, Pod, Process, SECOND, TICK,
 
 impl World {
     pub fn add_pod(&mut self) -> usize {
+        self.add_pod_at(None)
+    }
+
+    /// A new pod, at the address of another if it is given that.
+    pub fn add_pod_at(&mut self, other: Option<usize>) -> usize {
         let pod = self.pods.len();
         let uid = Uid::new(&format!("pod-{pod}"));
-        let address = |port| format!("10.0.0.{pod}:{port}").into();
+        let address = |port| format!("10.0.0.{}:{port}", other.unwrap_or(pod)).into();
         let endpoint = Endpoint { uid: uid.clone(), address: address(7070), peer: address(7071), serves: false };
         let (skew_us, uptime_ms) = (self.random.between(0, SECOND), self.random.between(1, 1000 * SECOND));
         self.pods.push(Pod {
@@ -31,6 +36,7 @@ impl World {
             serving_told: false,
             ended: false,
             skew_us,
+            displaced_by: None,
             uptime_ms,
         });
         self.endpoint_changes(pod, EndpointChange::Add);
@@ -207,7 +213,8 @@ impl World {
 
     /// A copy that is sent to a process that ended meanwhile is lost as well (rule 15).
     pub fn lent_to_the_dead(&mut self, holder: usize, to: usize, boot: Boot) {
-        let doomed = self.pods[to].process.is_none() || self.pods[to].boot != boot || self.is_paused(to);
+        let it = &self.pods[to];
+        let doomed = it.process.is_none() || it.boot != boot || it.displaced_by.is_some() || self.is_paused(to);
         if !self.rough || !doomed {
             return;
         }

@@ -203,11 +203,7 @@ impl World {
         let mut live = vec![Amount::default(); self.quotas.live.len()];
         let processes = || self.pods.iter().enumerate().filter_map(|(pod, it)| Some((pod, it.process.as_ref()?)));
         let counts = |pod: usize, process: &Process, key: usize| {
-            let lost = || {
-                let id = process.replica.me();
-                self.is_paused(pod) || processes().any(|(_, other)| other.replica.snapshot().view().is_gone(id))
-            };
-            !self.rough || (process.seen[key].may_run && !lost())
+            !self.rough || (process.seen[key].may_run && !self.is_doomed(pod, process))
         };
         for key in 0..self.keys.len() {
             let seen = processes().filter(|(pod, process)| counts(*pod, process, key));

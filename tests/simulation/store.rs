@@ -9,7 +9,7 @@ use larder::cache::version::{Now, Version};
 use larder::ownership::copies::Frozen;
 use larder::ownership::member::MemberId;
 use larder::ownership::mistake::Mistakes;
-use larder::ownership::shard::{ShardView, Standing};
+use larder::ownership::shard::ShardView;
 use larder::ring::hash;
 
 use crate::monitor::{Cell, Kind, OpId, Outcome, number};
@@ -142,20 +142,12 @@ pub trait Look {
         f: impl FnOnce(&ShardView<u64>, &larder::ownership::shard::Place<u64>) -> R,
     ) -> R;
 
-    fn is_mine(&self, place: &Place) -> bool {
-        self.view_of(place, |view, mark| view.is_mine(mark))
-    }
-
     fn is_settled(&self, place: &Place) -> bool {
         self.view_of(place, |view, mark| view.is_settled(mark))
     }
 
     fn is_authority(&self, place: &Place) -> bool {
         self.view_of(place, |view, mark| view.is_authority(mark))
-    }
-
-    fn standing_of(&self, place: &Place) -> Standing {
-        self.view_of(place, |view, mark| view.standing(mark))
     }
 
     fn is_lent_to(&self, place: &Place, to: &MemberId) -> bool {

@@ -13,6 +13,7 @@ use larder::ownership::mistake::Mistakes;
 use larder::ownership::view::View;
 use larder::ownership::{Replica, RequestId};
 
+use crate::dump::Dump;
 use crate::invariants::Seen;
 use crate::monitor::{self, Cell, Monitor, OpId};
 use crate::quotas::{Accounts, Quotas};
@@ -153,6 +154,14 @@ pub enum Event {
         on: bool,
     },
     Evict,
+    /// The dump goes on.
+    Dump,
+    /// Some time after the network is whole again, if it was not torn since.
+    Healed,
+    /// The old process at an address that is another pod's now ends at last.
+    Displace {
+        pod: usize,
+    },
     /// A worker comes to an operation that was told to run.
     Run {
         pod: usize,
@@ -218,6 +227,8 @@ pub struct Pod {
     pub serving_told: bool,
     pub ended: bool,
     pub skew_us: u64,
+    /// Whose address it is now.
+    pub displaced_by: Option<usize>,
     /// What its monotonic clock counts from.
     pub uptime_ms: u64,
 }
@@ -246,6 +257,7 @@ pub struct Figures {
     pub exits: u64,
     pub crashes: u64,
     pub messages: u64,
+    pub dumps: u64,
     /// Keys whose pasts became too many to follow.
     pub unchecked: u64,
 }
@@ -260,6 +272,7 @@ impl Figures {
         self.exits += other.exits;
         self.crashes += other.crashes;
         self.messages += other.messages;
+        self.dumps += other.dumps;
         self.unchecked += other.unchecked;
     }
 }
@@ -294,6 +307,13 @@ pub struct World {
     /// What was evicted, or is over: key and version.
     pub evicted: BTreeSet<(usize, Version)>,
     pub quotas: Quotas,
+    /// Operations that may still be executed.
+    pub open_ops: BTreeMap<OpId, (usize, monitor::Kind)>,
+    pub dump: Dump,
+    /// Since when each key has had a value.
+    pub there_since: Vec<Option<u64>>,
+    /// In torn runs: values that were overwritten or deleted, of which key, and by which process.
+    pub buried: BTreeMap<i64, (usize, usize, Boot)>,
     /// When the last write's time is over.
     pub expiries: Vec<Option<u64>>,
     pub executed: BTreeMap<OpId, Version>,
@@ -361,6 +381,10 @@ impl World {
             quotas: Quotas::new(Accounts::draw(seed, most as u64)),
             executed: BTreeMap::new(),
             expiries: vec![None; most],
+            there_since: vec![None; most],
+            open_ops: BTreeMap::new(),
+            dump: Dump::default(),
+            buried: BTreeMap::new(),
             next_op: 1,
             next_request: 1,
             cuts: BTreeMap::new(),
@@ -482,6 +506,9 @@ impl World {
                     self.carry_out(pod);
                 }
             }
+            Event::Dump => self.dump_on(),
+            Event::Healed => self.healed(),
+            Event::Displace { pod } => self.end_displaced(pod),
             Event::Evict => {
                 self.squeeze();
                 if !self.quiet {
