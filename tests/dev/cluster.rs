@@ -9,7 +9,10 @@ use larder::cluster::members::{Member, Members};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::time::{Instant, sleep, timeout};
 
 /// How long anything that must happen may take.
@@ -18,6 +21,9 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The token of the account that may do everything.
 pub const TOKEN: &str = "larder_dev_demo_read_and_write";
 
+/// Whoever measures has the machine alone: another's processes would be in the figures.
+static MACHINE: RwLock<()> = RwLock::const_new(());
+
 /// A running one.
 pub struct Dev {
     child: Child,
@@ -25,6 +31,14 @@ pub struct Dev {
     pub base_port: u16,
     pub pid: i32,
     members_file: PathBuf,
+    _machine: Machine,
+}
+
+/// Held as long as processes run.
+#[expect(dead_code, reason = "dropping it is its use")]
+enum Machine {
+    Shared(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
 }
 
 /// What a command said and how it ended.
@@ -48,6 +62,15 @@ pub struct Row {
 impl Dev {
     /// With so many replicas, all of which serve.
     pub async fn start(replicas: u16) -> Self {
+        Self::begin(replicas, Machine::Shared(MACHINE.read().await)).await
+    }
+
+    /// The same while no other test has one.
+    pub async fn alone(replicas: u16) -> Self {
+        Self::begin(replicas, Machine::Alone(MACHINE.write().await)).await
+    }
+
+    async fn begin(replicas: u16, machine: Machine) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let ready = directory.path().join("ready.json");
         let log = File::create(directory.path().join("log")).unwrap();
@@ -69,7 +92,14 @@ impl Dev {
         .await;
         let said: Value = serde_json::from_slice(&fs::read(&ready).unwrap()).unwrap();
         let base_port = u16::try_from(said["base_port"].as_u64().unwrap()).unwrap();
-        Self { child, base_port, pid, members_file: said["members_file"].as_str().unwrap().into(), directory }
+        Self {
+            child,
+            base_port,
+            pid,
+            members_file: said["members_file"].as_str().unwrap().into(),
+            directory,
+            _machine: machine,
+        }
     }
 
     /// Gives it a command.
@@ -97,6 +127,16 @@ impl Dev {
 
     pub fn members_file(&self) -> &Path {
         &self.members_file
+    }
+
+    /// A metric without labels of a replica.
+    pub async fn metric(&self, number: u16, name: &str) -> u64 {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.base_port + 10 * number + 3)).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut page = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut page)).await.unwrap().unwrap();
+        let of = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
+        page.lines().find_map(of).unwrap_or_else(|| panic!("no metric {name} in {page}"))
     }
 
     /// What it and its replicas told the terminal.

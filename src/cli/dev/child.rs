@@ -10,6 +10,8 @@ use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
@@ -46,8 +48,14 @@ struct Log {
 }
 
 impl Process {
-    /// Starts a replica; `name` is how people call it.
-    pub fn start(program: &Path, flags: &[OsString], name: String, log: PathBuf) -> io::Result<Self> {
+    /// Starts a replica; `name` is how people call it, `heard` whether they want to hear of it.
+    pub fn start(
+        program: &Path,
+        flags: &[OsString],
+        name: String,
+        log: PathBuf,
+        heard: Arc<AtomicBool>,
+    ) -> io::Result<Self> {
         let mut child = Command::new(program)
             .arg("serve")
             .args(flags)
@@ -63,7 +71,7 @@ impl Process {
         let lines = child.stderr.take().ok_or_else(|| io::Error::other("the process has no standard error"))?;
         // Waiting for the child would close it.
         let input = child.stdin.take();
-        Ok(Self { child, _input: input, log: tokio::spawn(copy(lines, name, Log::open(log))) })
+        Ok(Self { child, _input: input, log: tokio::spawn(copy(lines, name, Log::open(log), heard)) })
     }
 
     pub fn pid(&self) -> Option<i32> {
@@ -99,7 +107,7 @@ fn told(status: ExitStatus) -> String {
 }
 
 /// Copies lines until the process ends. Answers the last.
-async fn copy(from: ChildStderr, name: String, mut log: Log) -> String {
+async fn copy(from: ChildStderr, name: String, mut log: Log, heard: Arc<AtomicBool>) -> String {
     let mut from = BufReader::new(from);
     let mut last = String::new();
     let mut line = Vec::new();
@@ -108,7 +116,9 @@ async fn copy(from: ChildStderr, name: String, mut log: Log) -> String {
     {
         log.add(&line);
         let text = String::from_utf8_lossy(&line).trim_end().to_owned();
-        if let Some(told) = for_the_terminal(&text) {
+        if heard.load(Ordering::Relaxed)
+            && let Some(told) = for_the_terminal(&text)
+        {
             exit::note(&format_args!("{name}: {told}"));
         }
         last = text;

@@ -2,6 +2,7 @@
 //! it, and answers what it did in a sentence.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -101,6 +102,7 @@ impl Supervisor {
 
     /// Ends all of them: the whole ring at once, so nobody hands anything over.
     pub async fn end(&self, hurry: impl Future<Output = ()>) {
+        self.heard.store(false, Ordering::Relaxed);
         let all: Vec<_> = self.fleet().members().iter().map(|member| Arc::clone(&member.uid)).collect();
         self.terminate(&all);
         let ended = async { timeout(END_LIMIT, self.until_gone(&all)).await.is_ok() };

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -61,6 +62,8 @@ pub struct Supervisor {
     keepers: Mutex<JoinSet<()>>,
     /// One command at a time.
     pub(super) commands: tokio::sync::Mutex<()>,
+    /// Whether the terminal gets the replicas' warnings. Not at the end: that they miss each other then is no news.
+    pub(super) heard: Arc<AtomicBool>,
 }
 
 impl Supervisor {
@@ -72,6 +75,7 @@ impl Supervisor {
             file,
             keepers: Mutex::default(),
             commands: tokio::sync::Mutex::default(),
+            heard: Arc::new(AtomicBool::new(true)),
         };
         supervisor.change(|_| ());
         Arc::new(supervisor)
@@ -179,7 +183,8 @@ impl Supervisor {
         let Settings { program, flags, .. } = &self.settings;
         let mut all = flags.clone();
         all.extend(own_flags(ports, uid).into_iter().map(OsString::from));
-        let process = Process::start(program, &all, format!("replica {number}"), self.log_of(number))?;
+        let process =
+            Process::start(program, &all, format!("replica {number}"), self.log_of(number), Arc::clone(&self.heard))?;
         self.change(|fleet| fleet.started(uid, process.pid()));
         Ok(process)
     }
