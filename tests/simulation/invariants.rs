@@ -73,9 +73,10 @@ impl World {
         let any_removed = std::mem::replace(&mut process.removed, removed) != removed;
         let was = std::mem::replace(&mut process.seen, is.clone());
         let is_doomed = self.pods[pod].process.as_ref().is_none_or(|process| self.is_doomed(pod, process));
-        if any_removed && !is_doomed {
+        if any_removed {
             for (number, (was, is)) in was.iter().zip(&is).enumerate() {
-                self.notice_removal(pod, number, was, is);
+                // What somebody removes whose keys others may have taken is no more than a copy.
+                self.notice_removal(pod, number, was, &Seen { may_run: is.may_run && !is_doomed, ..*is });
             }
         }
     }
