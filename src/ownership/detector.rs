@@ -72,7 +72,7 @@ impl Detector {
         if self.notices() {
             self.next_ping_ms = now_ms;
         }
-        (self.to_ping(me, snapshot), absent >= FENCE_PAUSE_MS && !first)
+        (self.due_pings(me, snapshot), absent >= FENCE_PAUSE_MS && !first)
     }
 
     /// Is there a member that can no longer be reached? Then all are asked at once: whoever notices second, of the members
@@ -88,7 +88,7 @@ impl Detector {
         notices
     }
 
-    fn to_ping(&mut self, me: &MemberId, snapshot: &Snapshot) -> Vec<MemberId> {
+    fn due_pings(&mut self, me: &MemberId, snapshot: &Snapshot) -> Vec<MemberId> {
         let now_ms = self.now_ms;
         if now_ms < self.next_ping_ms {
             let is_due = |peer: &Peer| {
@@ -135,8 +135,9 @@ impl Detector {
             self.reports.remove(&by.uid);
         } else if self.peers.contains_key(by) {
             for report in unreachable {
-                let doubted = self.peers.get_mut(&report.id).filter(|peer| peer.unanswered_since_ms.is_none());
-                doubted.into_iter().for_each(|peer| peer.doubted = true);
+                if let Some(peer) = self.peers.get_mut(&report.id) {
+                    peer.doubted |= peer.unanswered_since_ms.is_none();
+                }
             }
             self.reports.insert(by.uid.clone(), (self.now_ms, unreachable.to_vec()));
         }

@@ -128,8 +128,9 @@ impl<S: Copies> Replica<S> {
         let Some(open) = &mut self.open else { return };
         let mut ripe = BTreeMap::new();
         if alone {
-            let source = open.sources.get_mut(newest);
-            source.into_iter().for_each(|source| source.take_through(&Reach::All, &mut ripe));
+            if let Some(source) = open.sources.get_mut(newest) {
+                source.take_through(&Reach::All, &mut ripe);
+            }
         } else {
             let Some(reach) = open.sources.values().map(Source::reach).min() else { return };
             open.sources.values_mut().for_each(|source| source.take_through(&reach, &mut ripe));

@@ -233,11 +233,9 @@ impl World {
         let repeats = number % 3 == 2 && !self.rough && !self.evicting;
         let kind = match self.random.between(0, 11) {
             0..=3 => Kind::Read,
-            _ if repeats => Kind::Increment,
-            4..=5 => Kind::Write,
+            kind if repeats || ((7..=8).contains(&kind) && content(number) == Content::Number) => Kind::Increment,
+            4..=5 | 7..=8 => Kind::Write,
             6 => Kind::WriteIf(cell),
-            7..=8 if content(number) == Content::Number => Kind::Increment,
-            7..=8 => Kind::Write,
             9 => Kind::WriteIfPresent,
             10 if cell.is_some() => Kind::DeleteIf(cell),
             _ => Kind::Delete,

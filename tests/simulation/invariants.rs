@@ -11,6 +11,7 @@ use crate::world::{Pod, Process, World};
 
 /// What a replica has of a key, and is to it.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent answers of a shard's view")]
 pub struct Seen {
     /// The version, and whether there is a value.
     pub entry: Option<(Version, bool)>,
@@ -131,11 +132,13 @@ impl World {
         // Evicted as a copy: whether the eviction counts is settled when the key is resolved the next time.
         let evicted = self.evicted.contains(&(number, top.version));
         match newest {
-            Some((version, live)) if top.live && version == top.version && (live || evicted) => None,
-            Some((version, false)) if evicted && version > top.version => None,
-            None if evicted => None,
-            None if !top.live => None,
-            Some((_, false)) if !top.live => None,
+            None if evicted || !top.live => None,
+            Some((version, live))
+                if (top.live && version == top.version && (live || evicted))
+                    || (!live && (!top.live || (evicted && version > top.version))) =>
+            {
+                None
+            }
             other => Some(format!("I2: key {number}: the last write was {top:?}, the newest copy is {other:?}")),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -15,6 +14,7 @@ use larder::ownership::mistake::Mistake::{
     UsedAgainWhileCounted,
 };
 use larder::ownership::mistake::Mistakes;
+use parking_lot::Mutex;
 
 use crate::world::{Kind, World};
 
@@ -71,12 +71,12 @@ pub fn catch_all(jobs: usize) -> ExitCode {
                 while let Some(case) = ALL.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let line = catch(case);
                     println!("{}", line.0);
-                    found.lock().expect("no thread panics").insert(format!("{:?}", case.0), line);
+                    found.lock().insert(format!("{:?}", case.0), line);
                 }
             });
         }
     });
-    let found = found.into_inner().expect("no thread panics");
+    let found = found.into_inner();
     println!();
     for (mistake, ..) in ALL {
         println!("{}", found[&format!("{mistake:?}")].0);

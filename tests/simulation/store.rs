@@ -127,6 +127,7 @@ fn text(id: OpId, content: Content) -> String {
 }
 
 /// The number in a value.
+#[expect(clippy::unnecessary_wraps, reason = "it is a cell with a value")]
 pub fn cell(value: &[u8]) -> Cell {
     let text = std::str::from_utf8(value).expect("values are texts");
     let number = text.split(' ').next().expect("a split has a first part");

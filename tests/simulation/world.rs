@@ -444,6 +444,7 @@ impl World {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm per kind of event")]
     pub fn handle(&mut self, event: Event) {
         if let Event::Tick { pod, .. }
         | Event::Deliver { to: pod, .. }
