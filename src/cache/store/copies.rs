@@ -113,8 +113,12 @@ impl StoreCopies {
 
     /// Where copies for a member may be.
     fn frozen_for(&self, to: &MemberId) -> Vec<Stretch> {
+        let frozen = self.frozen.lock();
+        if frozen.is_empty() {
+            return Vec::new();
+        }
         let theirs = self.snapshot.as_ref().map(|snapshot| snapshot.stretches_of(to)).unwrap_or_default();
-        intersection(&self.frozen.lock(), &theirs)
+        intersection(&frozen, &theirs)
     }
 
     /// There are no copies here any more.
