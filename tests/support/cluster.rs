@@ -143,7 +143,7 @@ impl TestCluster {
     }
 
     /// A metric of a replica, by the beginning of its line.
-    pub async fn metric(&self, uid: &str, name: &str) -> f64 {
+    pub async fn metric(&self, uid: &str, name: &str) -> u64 {
         let (_, metrics) = page(self.replicas[uid].addresses.admin, "/metrics").await;
         metric(&metrics, name)
     }
@@ -197,7 +197,7 @@ pub fn member<'a>(page: &'a Value, uid: &str) -> Option<&'a Value> {
     page["members"].as_array()?.iter().find(|member| member["uid"] == uid)
 }
 
-pub fn metric(metrics: &str, name: &str) -> f64 {
+pub fn metric(metrics: &str, name: &str) -> u64 {
     let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no metric {name} in:\n{metrics}")).parse().unwrap()
 }
