@@ -6,8 +6,13 @@ use std::path::PathBuf;
 use prost::Message as _;
 
 /// What clients may see.
-const PROTOS: [&str; 4] =
-    ["larder/v1/error.proto", "larder/v1/accounts.proto", "larder/v1/cache.proto", "tutorial/rpc.proto"];
+const PROTOS: [&str; 5] = [
+    "larder/v1/error.proto",
+    "larder/v1/accounts.proto",
+    "larder/v1/cache.proto",
+    "larder/v1/topology.proto",
+    "tutorial/rpc.proto",
+];
 
 /// What replicas say to each other.
 const PEER: [&str; 2] = ["larder/peer/v1/peer.proto", "larder/peer/v1/walk.proto"];

@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use larder::client::{Client, Condition, Config, Error, IncrementOptions, StoreOptions, Touch};
+use larder::client::{Client, Condition, Config, Error, ErrorKind, IncrementOptions, StoreOptions, Touch};
 use larder::rpc::failure::Failure;
 use support::{TOKEN, TestServer, nobody};
 use tokio::io::AsyncReadExt as _;
@@ -21,9 +21,9 @@ fn client(server: &TestServer) -> Client {
 }
 
 fn failure(error: Error) -> Failure {
-    match error {
-        Error::Answer(failure) => failure,
-        other => panic!("{other}"),
+    match error.failure() {
+        Some(failure) => failure.clone(),
+        None => panic!("{error}"),
     }
 }
 
@@ -68,7 +68,7 @@ async fn a_dump_goes_on_from_a_cursor() {
 async fn a_server_that_is_not_there_was_surely_not_asked() {
     let (_taken, address) = nobody();
     let error = Client::new(config(address)).unwrap().get("k").await.unwrap_err();
-    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    assert!(matches!(error.kind(), ErrorKind::Unreachable { .. }), "{error:?}");
     assert!(error.temporary());
 }
 

@@ -119,7 +119,8 @@ impl Cache for Noop {
                 .then(|| PipelineAnswer::Get(v1::GetResponse { val: value.clone(), version: 1, remaining_ttl_ms: 0 })),
         };
         let answers = request.into_inner().map(move |window| {
-            Ok(v1::PipelineResponse { results: window?.calls.into_iter().map(&answer).collect(), drain: None })
+            let results = window?.calls.into_iter().map(&answer).collect();
+            Ok(v1::PipelineResponse { results, ..Default::default() })
         });
         Ok(Response::new(Box::pin(answers)))
     }

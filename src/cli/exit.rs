@@ -1,10 +1,10 @@
 //! How the command ends: a sentence on standard error, and an exit status that a script can tell apart (sysexits.h).
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use crate::client::Error;
+use crate::client::{Error, ErrorKind};
 use crate::rpc::failure::Failure;
 
 /// The answer is an error, or there is no such key.
@@ -68,7 +68,7 @@ impl Problem {
     /// Standard output could not be written. A reader that has gone, like `head`, had what it wanted: there is nothing to say.
     pub fn output(error: &io::Error) -> Self {
         let sentence = match error.kind() {
-            ErrorKind::BrokenPipe => String::new(),
+            io::ErrorKind::BrokenPipe => String::new(),
             _ => format!("cannot write to standard output: {error}"),
         };
         Self { status: FAILURE, sentence }
@@ -85,11 +85,11 @@ impl Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
-        let status = match &error {
-            Error::Unreachable { .. } => UNAVAILABLE,
-            Error::Answer(failure) if failure.code() == tonic::Code::Unavailable => UNAVAILABLE,
-            Error::Answer(_) => FAILURE,
-            Error::Channel(_) => USAGE,
+        let status = match error.kind() {
+            ErrorKind::Unreachable { .. } => UNAVAILABLE,
+            ErrorKind::Answer(failure) if failure.code() == tonic::Code::Unavailable => UNAVAILABLE,
+            ErrorKind::Answer(_) | ErrorKind::Full { .. } => FAILURE,
+            ErrorKind::Channel(_) | ErrorKind::TokenFile { .. } => USAGE,
         };
         Self { status, sentence: format!("{error}{}", hint(&error)) }
     }
@@ -97,25 +97,25 @@ impl From<Error> for Problem {
 
 /// What a person at a terminal can do about it.
 fn hint(error: &Error) -> &'static str {
-    match error {
-        Error::Unreachable { problem, .. } if problem.contains("CaUsedAsEndEntity") => {
+    match error.kind() {
+        ErrorKind::Unreachable { problem, .. } if problem.contains("CaUsedAsEndEntity") => {
             "; the server shows a CA's own certificate: give it one with basicConstraints=CA:FALSE"
         }
-        Error::Unreachable { problem, .. } if problem.contains("peer certificate") => {
+        ErrorKind::Unreachable { problem, .. } if problem.contains("peer certificate") => {
             "; name the CA that signed it with --tls-ca, or the host that it is for with --tls-server-name"
         }
-        Error::Unreachable { .. } => {
+        ErrorKind::Unreachable { .. } => {
             "; start one with `larder dev`, or say where it is with --target or LARDER_TARGET (TLS: https:// and --tls-ca)"
         }
-        Error::Answer(Failure::TokenMissing) => "; here: --token, --token-file or LARDER_TOKEN",
-        Error::Answer(Failure::TokenUnknown) => "; check --token, --token-file or LARDER_TOKEN",
-        Error::Answer(Failure::AppliedUnknown { .. }) => {
+        ErrorKind::Answer(Failure::TokenMissing) => "; here: --token, --token-file or LARDER_TOKEN",
+        ErrorKind::Answer(Failure::TokenUnknown) => "; check --token, --token-file or LARDER_TOKEN",
+        ErrorKind::Answer(Failure::AppliedUnknown { .. }) => {
             "; if it always is, what listens there is not a Larder server, or wants TLS (https://, --tls-ca) or a client certificate (--tls-cert)"
         }
-        Error::Answer(Failure::Other { message, .. }) if message.is_empty() => {
+        ErrorKind::Answer(Failure::Other { message, .. }) if message.is_empty() => {
             "the server answered with an error and no message; is this its gRPC port?"
         }
-        Error::Answer(Failure::DeadlineExceeded) => "; give it longer with --timeout",
+        ErrorKind::Answer(Failure::DeadlineExceeded) => "; give it longer with --timeout",
         _ => "",
     }
 }
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_server_that_cannot_serve_is_told_from_an_answer() {
-        let status = |failure| Problem::from(Error::Answer(failure)).status;
+        let status = |failure| Problem::from(Error::from(failure)).status;
         assert_eq!(status(Failure::Draining), UNAVAILABLE);
         assert_eq!(status(Failure::NotFound), FAILURE);
         for (problem, wanted) in [
@@ -135,7 +135,7 @@ mod tests {
             ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", "CA:FALSE"),
         ] {
             let target = crate::client::Target::default();
-            let problem = Problem::from(Error::Unreachable { target, problem: problem.to_owned() });
+            let problem = Problem::from(Error::from(ErrorKind::Unreachable { target, problem: problem.to_owned() }));
             assert_eq!(problem.status, UNAVAILABLE);
             assert!(problem.sentence.contains(wanted), "{}", problem.sentence);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::client::Error;
+use crate::client::{Error, ErrorKind};
 
 /// Tries of one call. With the waits below a call gives up after about a quarter of a minute.
 const MAX_TRIES: u32 = 16;
@@ -36,7 +36,8 @@ pub async fn retry<T>(mut call: impl AsyncFnMut() -> Result<T, Error>) -> Result
 /// How long to wait after the `tries`-th failure; `None`: give up. What the server asks for, and exponential backoff with
 /// full jitter on top (AWS Architecture Blog, "Exponential Backoff And Jitter"), so that many callers do not come at once.
 pub fn wait(error: &Error, tries: u32) -> Option<Duration> {
-    let max_tries = if matches!(error, Error::Unreachable { .. }) { MAX_UNREACHABLE_TRIES } else { MAX_TRIES };
+    let max_tries =
+        if matches!(error.kind(), ErrorKind::Unreachable { .. }) { MAX_UNREACHABLE_TRIES } else { MAX_TRIES };
     if !error.temporary() || tries >= max_tries {
         return None;
     }
@@ -55,13 +56,13 @@ mod tests {
         let mut calls = 0;
         let answer = retry(async || {
             calls += 1;
-            if calls < 3 { Err(Error::Answer(Failure::Starting)) } else { Ok(calls) }
+            if calls < 3 { Err(Error::from(Failure::Starting)) } else { Ok(calls) }
         });
         assert_eq!(answer.await.unwrap(), 3);
         let mut calls = 0;
         let never: Result<(), _> = retry(async || {
             calls += 1;
-            Err(Error::Answer(Failure::Starting))
+            Err(Error::from(Failure::Starting))
         })
         .await;
         assert!(never.is_err());
@@ -73,7 +74,7 @@ mod tests {
         let mut calls = 0;
         let answer: Result<(), _> = retry(async || {
             calls += 1;
-            Err(Error::Answer(Failure::TokenUnknown))
+            Err(Error::from(Failure::TokenUnknown))
         })
         .await;
         assert!(answer.is_err());
@@ -83,7 +84,7 @@ mod tests {
     #[test]
     fn a_retry_is_never_earlier_than_the_server_asks() {
         let retry_after = Duration::from_millis(700);
-        let error = Error::Answer(Failure::Overloaded { retry_after });
+        let error = Error::from(Failure::Overloaded { retry_after });
         for tries in 1..MAX_TRIES {
             let wait = wait(&error, tries).unwrap();
             assert!(wait >= retry_after && wait <= retry_after + LONGEST_WAIT, "{wait:?}");

@@ -1,8 +1,11 @@
 //! A stream of entries. Memory is bounded by HTTP/2 flow control: what is not read is not sent.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_core::Stream;
 use tonic::Streaming;
 
 use super::error::Error;
@@ -46,8 +49,19 @@ impl Dump {
         match tokio::time::timeout(MAX_SILENCE, self.stream.message()).await {
             Ok(Ok(item)) => Ok(item.map(DumpedEntry::from)),
             Ok(Err(status)) => Err(Error::of(&status, &self.target, true)),
-            Err(_) => Err(Error::Answer(Failure::DeadlineExceeded)),
+            Err(_) => Err(Failure::DeadlineExceeded.into()),
         }
+    }
+}
+
+impl Stream for Dump {
+    type Item = Result<DumpedEntry, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let item = ready!(Pin::new(&mut self.stream).poll_next(cx));
+        Poll::Ready(
+            item.map(|item| item.map(DumpedEntry::from).map_err(|status| Error::of(&status, &self.target, true))),
+        )
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why a call of the client failed.
 
 use std::error::Error as _;
+use std::fmt;
 use std::time::Duration;
 
 use tonic::{ConnectError, Status};
@@ -9,51 +10,127 @@ use crate::rpc::channels::{ChannelError, Target, causes};
 use crate::rpc::failure::Failure;
 use crate::rpc::status::{Pushback, failure_of};
 
-/// Why a call failed, and through [`Self::temporary`] whether to try again.
+/// Why a call failed: what happened, to which key, whether it was sent, whether it may be tried again, and after how many
+/// attempts. One pointer large.
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    key: Option<Box<str>>,
+    sent: Sent,
+    idempotent: bool,
+    attempts: u32,
+}
+
+/// What happened.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The server answered so, or the deadline passed, or the answer was lost.
+pub enum ErrorKind {
+    /// A replica answered so, or the deadline passed, or the answer was lost.
     #[error("{0}")]
     Answer(Failure),
-    /// No connection could be made, so the call was surely not applied.
+    /// No connection could be made.
     #[error("cannot reach a Larder server at {target}: {problem}")]
     Unreachable { target: Target, problem: String },
+    /// As many calls wait for this replica as may.
+    #[error("{limit} calls wait for {target} already; send less, or raise `in_flight` or `connections`")]
+    Full { target: Target, limit: usize },
     /// The client cannot be made.
     #[error(transparent)]
     Channel(#[from] ChannelError),
+    /// The token file cannot be used.
+    #[error("the token file {path}: {problem}", path = .path.display())]
+    TokenFile { path: std::path::PathBuf, problem: String },
+}
+
+/// How far a call came that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sent {
+    /// It was not sent, or surely not carried out: a replica that ends said so.
+    No,
+    /// It was sent, and there is no answer: it may have been carried out, or be yet until its deadline.
+    Maybe,
+    /// The replica answered with an error.
+    Answered,
 }
 
 impl Error {
+    pub(super) fn new(kind: ErrorKind, sent: Sent) -> Self {
+        Self(Box::new(Inner { kind, key: None, sent, idempotent: true, attempts: 1 }))
+    }
+
     pub(super) fn of(status: &Status, target: &Target, idempotent: bool) -> Self {
-        if let Some(problem) = connect_problem(status) {
-            return Self::Unreachable { target: target.clone(), problem };
-        }
-        match failure_of(status) {
-            // A status with a source was made by the transport here: the connection broke after the call was sent.
-            Failure::Other { .. } | Failure::Cancelled if status.source().is_some() => {
-                Self::Answer(Failure::AppliedUnknown { idempotent })
-            }
-            failure => Self::Answer(failure),
-        }
+        let error = match connect_problem(status) {
+            Some(problem) => Self::new(ErrorKind::Unreachable { target: target.clone(), problem }, Sent::No),
+            None => match failure_of(status) {
+                // A status with a source was made by the transport here: the connection broke after the call was sent.
+                Failure::Other { .. } | Failure::Cancelled if status.source().is_some() => {
+                    Self::new(ErrorKind::Answer(Failure::AppliedUnknown { idempotent }), Sent::Maybe)
+                }
+                failure => Self::from(failure),
+            },
+        };
+        error.idempotent(idempotent)
+    }
+
+    pub(super) fn idempotent(mut self, idempotent: bool) -> Self {
+        self.0.idempotent = idempotent;
+        self
+    }
+
+    pub(super) fn on(mut self, key: &str) -> Self {
+        self.0.key = Some(key.into());
+        self
+    }
+
+    /// What happened.
+    #[must_use]
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0.kind
     }
 
     /// What the server said; `None` when there was none to say anything.
     #[must_use]
     pub fn failure(&self) -> Option<&Failure> {
-        match self {
-            Self::Answer(failure) => Some(failure),
-            Self::Unreachable { .. } | Self::Channel(_) => None,
+        match &self.0.kind {
+            ErrorKind::Answer(failure) => Some(failure),
+            _ => None,
         }
     }
 
-    /// Whether the same call may succeed later. Repeat it only if it is idempotent, or surely was not applied.
+    /// The key that the call was on, if it was on one.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        self.0.key.as_deref()
+    }
+
+    /// How far the last attempt came.
+    #[must_use]
+    pub fn sent(&self) -> Sent {
+        self.0.sent
+    }
+
+    /// How often it was tried.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts
+    }
+
+    /// Whether the same call may succeed later although nothing is changed.
     #[must_use]
     pub fn temporary(&self) -> bool {
-        match self {
-            Self::Answer(failure) => failure.temporary(),
-            Self::Unreachable { .. } => true,
-            Self::Channel(_) => false,
+        match &self.0.kind {
+            ErrorKind::Answer(failure) => failure.temporary(),
+            ErrorKind::Unreachable { .. } | ErrorKind::Full { .. } => true,
+            ErrorKind::Channel(_) | ErrorKind::TokenFile { .. } => false,
         }
+    }
+
+    /// Whether the call may be made again as it is: the error is temporary, and the call is idempotent or was surely not
+    /// carried out.
+    #[must_use]
+    pub fn may_be_retried(&self) -> bool {
+        self.temporary() && (self.0.idempotent || self.0.sent == Sent::No)
     }
 
     /// How long the server asks to wait before a retry.
@@ -65,6 +142,46 @@ impl Error {
         }
     }
 }
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let sent = match &failure {
+            Failure::DeadlineExceeded | Failure::AppliedUnknown { .. } | Failure::Cancelled => Sent::Maybe,
+            _ => Sent::Answered,
+        };
+        Self::new(ErrorKind::Answer(failure), sent)
+    }
+}
+
+impl From<ErrorKind> for Error {
+    /// Of a call that was not sent.
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Answer(failure) => failure.into(),
+            kind => Self::new(kind, Sent::No),
+        }
+    }
+}
+
+impl From<ChannelError> for Error {
+    fn from(error: ChannelError) -> Self {
+        Self::new(ErrorKind::Channel(error), Sent::No)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0.kind, f)
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl std::error::Error for Error {}
 
 /// What went wrong while connecting, if that is what the status says.
 fn connect_problem(status: &Status) -> Option<String> {

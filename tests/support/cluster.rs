@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use larder::client::{Client, Config as ClientConfig};
+use larder::client::{Client, Config as ClientConfig, Routing};
 use larder::cluster::members::{Member, Members};
 use larder::rpc::token::Token;
 use larder::server::app::{self, Bound};
@@ -183,6 +183,7 @@ impl TestCluster {
 
 pub fn client(address: SocketAddr) -> Client {
     let mut config = ClientConfig::new(address.to_string().parse().unwrap());
+    config.routing = Routing::Seeds;
     config.token = Some(Token::new(TOKEN).unwrap());
     Client::new(config).unwrap()
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use larder::client::{Client, Config, Entry, Error, StoreOptions};
+use larder::client::{Client, Config, Entry, Error, Retries, Routing, Sent, StoreOptions};
 use larder::rpc::failure::Failure;
 use larder::rpc::token::Token;
 use tokio::time::{Instant, sleep};
@@ -73,13 +73,10 @@ impl Shared {
             let left = end.saturating_duration_since(Instant::now());
             let tried = match tokio::time::timeout(left, call(client)).await {
                 Ok(tried) => tried,
-                Err(_) => Err(Error::Answer(Failure::DeadlineExceeded)),
+                Err(_) => Err(Failure::DeadlineExceeded.into()),
             };
             let Err(error) = tried else { return (tried, unknown) };
-            unknown |= matches!(
-                error,
-                Error::Answer(Failure::AppliedUnknown { .. } | Failure::DeadlineExceeded | Failure::Cancelled)
-            );
+            unknown |= error.sent() == Sent::Maybe;
             let pause = error.retry_after().unwrap_or_default() + PAUSE;
             if !error.temporary() || Instant::now() + pause >= end {
                 return (Err(error), unknown);
@@ -92,7 +89,10 @@ impl Shared {
     fn client(&self, address: &str) -> Client {
         let connect = || {
             let token = Some(Token::new(TOKEN).unwrap());
-            Client::new(Config { token, timeout: DEADLINE, ..Config::new(address.parse().unwrap()) }).unwrap()
+            let config = Config::new(address.parse().unwrap());
+            // This one picks replicas and tries again by itself, as stock clients do.
+            let config = Config { routing: Routing::Seeds, retries: Retries::NONE, ..config };
+            Client::new(Config { token, timeout: DEADLINE, ..config }).unwrap()
         };
         self.connections.lock().entry(address.to_owned()).or_insert_with(connect).clone()
     }
