@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use larder::ownership::member::MemberId;
+use larder::ownership::snapshot::Snapshot;
 use larder::server::drain::Outcome;
 use larder::server::peer::{ForwardError, Forwarded};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 
-use crate::pair::{Asker, Echo, Owner, Stub, eventually, get, topology};
+use crate::pair::{Asker, Echo, Owner, Stub, eventually, get, topology, view};
 
 /// An address where nobody listens.
 async fn nobody() -> String {
@@ -92,6 +93,41 @@ async fn a_member_that_the_topology_lost_is_given_up_at_once() {
     assert_eq!(came, Err(ForwardError::Unknown));
     // What it was doing for us is dropped.
     eventually("it is dropped", || owner.echo.dropped.load(SeqCst) == 1).await;
+}
+
+#[tokio::test]
+async fn who_left_in_good_order_or_tells_its_boot_answers_what_it_was_sent() {
+    let here = MemberId::new("a", 1);
+    for unheard in [false, true] {
+        let (asker, owner) = (Asker::new(), Owner::start());
+        let (id, address, wait) = (owner.id(), owner.address(), get("wait"));
+        let known_as = if unheard { MemberId { boot: 0, ..id.clone() } } else { id.clone() };
+        let members = view(&[(&here, "127.0.0.1:1"), (&id, &address)]);
+        let next = if unheard { members } else { members.with_left(&id) };
+        let (came, ()) = tokio::join!(asker.peers.forward(&known_as, &address, &wait), async {
+            eventually("it waits there", || owner.echo.seen.lock().len() == 1).await;
+            asker.peers.keep_only(&Snapshot::new(next));
+            tokio::task::yield_now().await;
+            owner.echo.permits.add_permits(1);
+        });
+        assert_eq!(came, Ok(Forwarded::Answer(Ok(wait.message.clone()))), "{unheard}");
+        eventually("the stream has ended", || owner.service.stats().streams.load(SeqCst) == 0).await;
+        assert_eq!(asker.peers.stats().broken.load(SeqCst), 0);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_came_before_the_connection_ended_counts_however_long_its_stamp_is_looked_at() {
+    let desk = Stub { slowly: true, stuck: true, ..Stub::new("a") };
+    let (asker, owner) = (Asker::new_as("larder", None, desk), Owner::start());
+    let (id, address, forward) = (owner.id(), owner.address(), get("x"));
+    let (came, ()) = tokio::join!(asker.peers.forward(&id, &address, &forward), async {
+        eventually("the answer came", || asker.desk.stamps.load(SeqCst) == 1).await;
+        owner.drain.force();
+        eventually("the connection has ended", || owner.wire.connections() == 0).await;
+        asker.desk.accepts.add_permits(1);
+    });
+    assert_eq!(came, Ok(Forwarded::Answer(Ok(forward.message.clone()))));
 }
 
 #[tokio::test]

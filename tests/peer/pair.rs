@@ -33,8 +33,9 @@ pub struct Stub {
     /// What becomes of stamps; `None` in `try_accept` first, if `slowly`.
     pub refusal: Mutex<Option<Refusal>>,
     pub slowly: bool,
-    /// `accept` never ends.
+    /// `accept` ends when there is a permit.
     pub stuck: bool,
+    pub accepts: Arc<Semaphore>,
     pub stamps: AtomicUsize,
     /// A `Pull` is answered when there is a permit.
     pub pages: Semaphore,
@@ -47,6 +48,7 @@ impl Stub {
             refusal: Mutex::default(),
             slowly: false,
             stuck: false,
+            accepts: Arc::new(Semaphore::new(0)),
             stamps: AtomicUsize::new(0),
             pages: Semaphore::new(0),
         }
@@ -72,10 +74,10 @@ impl Desk for Stub {
     }
 
     fn accept(&self, _: Stamp) -> Waiting<Result<(), Refusal>> {
-        let (checked, stuck) = (self.check(), self.stuck);
+        let (checked, stuck, accepts) = (self.check(), self.stuck, Arc::clone(&self.accepts));
         Box::pin(async move {
             if stuck {
-                std::future::pending::<()>().await;
+                accepts.acquire().await.unwrap().forget();
             }
             tokio::task::yield_now().await;
             checked
@@ -250,6 +252,11 @@ pub fn get(message: impl Into<Bytes>) -> Forward {
 
 /// A topology in which only these are present.
 pub fn topology(members: &[(&MemberId, &str)]) -> Snapshot {
+    Snapshot::new(view(members))
+}
+
+/// What lists these, and has heard from them.
+pub fn view(members: &[(&MemberId, &str)]) -> View {
     let endpoints = members.iter().map(|(id, peer)| Endpoint {
         uid: Uid::new(id.uid.as_str()),
         address: (*peer).into(),
@@ -260,7 +267,7 @@ pub fn topology(members: &[(&MemberId, &str)]) -> Snapshot {
     for (id, _) in members {
         view = view.with_boot(id);
     }
-    Snapshot::new(view)
+    view
 }
 
 /// Waits until something is so.

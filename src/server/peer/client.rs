@@ -1,7 +1,7 @@
 //! The other replicas, as this one reaches them.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock, Weak};
@@ -91,17 +91,22 @@ impl Peers {
     }
 
     /// Closes the connections to whoever is not present any more, or is under another address: forwards under way end with
-    /// [`ForwardError::Unknown`]. To be called with each topology.
+    /// [`ForwardError::Unknown`]. Who left in good order still answers what it was sent, and so does a process whose boot was
+    /// not known yet. To be called with each topology.
     pub fn keep_only(&self, topology: &Snapshot) {
-        let peers: HashMap<&MemberId, &str> =
-            topology.present().map(|member| (&member.id, &*member.endpoint.peer)).collect();
         let lanes: Vec<Arc<Lane>> = self.0.lanes.lock().iter().filter_map(Weak::upgrade).collect();
         for lane in lanes {
-            if peers.get(&lane.to).is_none_or(|address| **address != *lane.address) {
-                lane.close();
+            let member = topology.present_as(&lane.to.uid).filter(|_| topology.is_present(&lane.to));
+            match member {
+                Some(member) if *member.endpoint.peer != *lane.address => lane.close(),
+                Some(member) if member.id != lane.to => lane.retire(),
+                Some(_) => {}
+                None if topology.view().has_left(&lane.to) => lane.retire(),
+                None => lane.close(),
             }
         }
-        self.0.links.keep_only(|address| peers.values().any(|peer| *peer == address));
+        let addresses: HashSet<&str> = topology.present().map(|member| &*member.endpoint.peer).collect();
+        self.0.links.keep_only(|address| addresses.contains(address));
     }
 
     /// Says one message of the hand-off. `address` is that of the peer port. On the hand-off's runtime: its connections live

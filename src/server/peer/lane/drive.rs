@@ -177,7 +177,8 @@ impl Driven<'_> {
             return Poll::Ready(end);
         }
         if self.is_over {
-            return Poll::Ready(End::Broken);
+            // What came before the end counts, also while its stamp is being looked at.
+            return if self.accepting.is_some() { Poll::Pending } else { Poll::Ready(End::Broken) };
         }
         match self.poll_outgoing(phase == Phase::Retiring, cx) {
             Err(_) => return Poll::Ready(End::Broken),
