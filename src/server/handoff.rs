@@ -209,3 +209,6 @@ impl fmt::Debug for Handoff {
         f.debug_tuple("Handoff").field(&self.0.topology.load().me).finish()
     }
 }
+
+#[cfg(test)]
+mod tests;

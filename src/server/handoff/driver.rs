@@ -146,7 +146,9 @@ impl Driver {
                 let _ = reply.send(accepted);
             }
             Command::Submit { id, place, origin, slot } => {
-                self.tickets.insert(id, place.clone(), origin, slot);
+                if !self.tickets.insert(id, place.clone(), origin, slot) {
+                    return;
+                }
                 match &mut self.replica {
                     Some(replica) if !replica.is_over() => replica.submit(id, place, origin, now),
                     // It has left; whoever is still here is to go elsewhere.
@@ -155,7 +157,9 @@ impl Driver {
                 }
             }
             Command::Lease { id, ask, reply } => {
-                self.tickets.insert_lease(id, reply);
+                if !self.tickets.insert_lease(id, reply) {
+                    return;
+                }
                 match &mut self.replica {
                     Some(replica) if !replica.is_over() => replica.lease(id, ask, now),
                     // Without a part in the cluster there is no home to ask.

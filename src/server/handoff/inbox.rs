@@ -128,10 +128,11 @@ impl Inbox {
     }
 
     pub(super) fn submit(&self, place: Place<Name>, origin: Origin) -> Result<Ticket, Failure> {
+        let room = self.room()?;
         let id = self.enter()?;
         // From here on the ticket's drop says that it ended.
         let (ticket, slot) = Ticket::new(id, Arc::clone(&self.notes));
-        self.try_tell(Command::Submit { id, place, origin, slot })?;
+        room.send(Command::Submit { id, place, origin, slot });
         Ok(ticket)
     }
 
@@ -142,10 +143,15 @@ impl Inbox {
 
     /// Waits for a verdict; an error when there was none before the deadline, or the thread ended.
     pub(super) async fn lease(&self, ask: LeaseAsk, deadline: Option<Instant>) -> Result<LeaseVerdict, Failure> {
-        let id = self.enter()?;
+        let (id, verdict) = {
+            let room = self.room()?;
+            let id = self.enter()?;
+            let (reply, verdict) = oneshot::channel();
+            room.send(Command::Lease { id, ask, reply });
+            (id, verdict)
+        };
+        // Dropped after the verdict's way.
         let _asking = Asking(id, &self.notes);
-        let (reply, verdict) = oneshot::channel();
-        self.try_tell(Command::Lease { id, ask, reply })?;
         let verdict = match deadline {
             Some(deadline) => timeout_at(deadline, verdict).await,
             None => Ok(verdict.await),
@@ -162,10 +168,11 @@ impl Inbox {
         Ok(self.next_id.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn try_tell(&self, command: Command) -> Result<(), Failure> {
-        self.commands.try_send(command).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Failure::Overloaded { retry_after: RETRY_AFTER },
-            mpsc::error::TrySendError::Closed(_) => Failure::Draining,
+    /// Room for one command. First of all: what is refused leaves no note, so that notes are bounded by commands.
+    fn room(&self) -> Result<mpsc::Permit<'_, Command>, Failure> {
+        self.commands.try_reserve().map_err(|error| match error {
+            mpsc::error::TrySendError::Full(()) => Failure::Overloaded { retry_after: RETRY_AFTER },
+            mpsc::error::TrySendError::Closed(()) => Failure::Draining,
         })
     }
 
@@ -242,12 +249,13 @@ mod tests {
 
     #[tokio::test]
     async fn when_too_many_wait_the_next_is_refused_and_takes_no_place() {
-        let (inbox, _commands, _) = Inbox::new();
+        let (inbox, _commands, notes) = Inbox::new();
         let tickets: Vec<Ticket> = std::iter::from_fn(|| inbox.submit(place(), Origin::Peer).ok()).collect();
         assert_eq!(tickets.len(), MAX_COMMANDS);
         let refused = inbox.submit(place(), Origin::Peer).unwrap_err();
         assert!(matches!(refused, Failure::Overloaded { .. }), "{refused}");
         assert_eq!(inbox.tickets(), MAX_COMMANDS);
+        assert!(notes.take().is_empty(), "nor leaves it a note");
     }
 
     #[tokio::test(start_paused = true)]

@@ -36,7 +36,15 @@ pub struct Ticket {
 
 /// Where the thread leaves the verdict.
 #[derive(Debug, Default)]
-pub(super) struct Slot(Mutex<(Option<Verdict>, Option<Waker>)>);
+pub(super) struct Slot(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    verdict: Option<Verdict>,
+    waker: Option<Waker>,
+    /// The ticket was dropped.
+    is_over: bool,
+}
 
 impl Ticket {
     pub(super) fn new(id: RequestId, notes: Arc<Notes>) -> (Self, Arc<Slot>) {
@@ -48,10 +56,10 @@ impl Ticket {
     pub async fn verdict(&mut self) -> Verdict {
         poll_fn(|cx| {
             let mut slot = self.slot.0.lock();
-            if let Some(verdict) = slot.0.take() {
+            if let Some(verdict) = slot.verdict.take() {
                 return Poll::Ready(verdict);
             }
-            slot.1 = Some(cx.waker().clone());
+            slot.waker = Some(cx.waker().clone());
             Poll::Pending
         })
         .await
@@ -71,17 +79,25 @@ impl Ticket {
 impl Slot {
     pub(super) fn give(&self, verdict: Verdict) {
         let mut slot = self.0.lock();
-        slot.0 = Some(verdict);
-        let waker = slot.1.take();
+        slot.verdict = Some(verdict);
+        let waker = slot.waker.take();
         drop(slot);
         if let Some(waker) = waker {
             waker.wake();
         }
     }
+
+    /// Has the operation ended? If not, its note comes after this was asked.
+    pub(super) fn is_over(&self) -> bool {
+        self.0.lock().is_over
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        // Before the note: a note overtakes commands, and its ticket must not be taken in when nothing will say any more
+        // that it ended.
+        self.slot.0.lock().is_over = true;
         self.notes.finished(self.id);
     }
 }

@@ -23,8 +23,14 @@ struct Waiting {
 }
 
 impl Tickets {
-    pub(super) fn insert(&mut self, id: RequestId, place: Place, origin: Origin, slot: Arc<Slot>) {
-        self.tickets.insert(id, Waiting { place, origin, slot });
+    /// Answers whether somebody still waits for it: what ended before the thread heard of it is not taken in.
+    #[must_use]
+    pub(super) fn insert(&mut self, id: RequestId, place: Place, origin: Origin, slot: Arc<Slot>) -> bool {
+        let waits = !slot.is_over();
+        if waits {
+            self.tickets.insert(id, Waiting { place, origin, slot });
+        }
+        waits
     }
 
     pub(super) fn get(&self, id: RequestId) -> Option<(Place, Origin)> {
@@ -46,8 +52,14 @@ impl Tickets {
         self.tickets.remove(&id);
     }
 
-    pub(super) fn insert_lease(&mut self, id: LeaseId, reply: oneshot::Sender<LeaseVerdict>) {
-        self.leases.insert(id, reply);
+    /// As [`Self::insert`].
+    #[must_use]
+    pub(super) fn insert_lease(&mut self, id: LeaseId, reply: oneshot::Sender<LeaseVerdict>) -> bool {
+        let waits = !reply.is_closed();
+        if waits {
+            self.leases.insert(id, reply);
+        }
+        waits
     }
 
     pub(super) fn tell_lease(&mut self, id: LeaseId, verdict: LeaseVerdict) {

@@ -1,0 +1,91 @@
+//! The thread, with what comes to it in an order that seldom comes.
+
+use super::*;
+use crate::cache::key::AccountId;
+use crate::cache::store::{Store, StoreConfig};
+use crate::cluster::{Discover, LastHeard};
+use crate::ownership::member::Endpoint;
+use crate::server::clock::Clock;
+use crate::server::peer::{Peers, PeersConfig};
+use crate::server::readiness::Readiness;
+use crate::server::workers::Workers;
+
+/// Far more than a test may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A source that says one thing.
+struct Says(Arc<View>);
+
+impl Discover for Says {
+    fn last_heard(&self) -> LastHeard {
+        LastHeard::never()
+    }
+
+    async fn run(self, to: watch::Sender<Option<Arc<View>>>) {
+        to.send_replace(Some(self.0));
+        to.closed().await;
+    }
+}
+
+/// The only member of its cluster, before its thread runs.
+struct Only {
+    handoff: Handoff,
+    idle: Idle,
+    peers: Peers,
+    workers: Workers,
+}
+
+impl Only {
+    fn new() -> Self {
+        let config = HandoffConfig {
+            uid: Uid::new("a"),
+            address: "127.0.0.1:1".into(),
+            linger: Duration::ZERO,
+            rate: 0,
+            page_bytes: 1 << 20,
+        };
+        let clock = Clock::start();
+        let (handoff, idle) = Handoff::new(
+            config,
+            Arc::new(Store::new(StoreConfig { capacity_bytes: 1 << 20, shards: 4, replica: 0 })),
+            clock.clone(),
+        );
+        let peers = Peers::new(PeersConfig { cluster: "larder".into(), tls: None, clock });
+        peers.attach(Arc::new(handoff.clone()));
+        Self { handoff, idle, peers, workers: Workers::start(1).unwrap() }
+    }
+
+    fn start(self) -> (Running, Workers) {
+        let me =
+            Endpoint { uid: Uid::new("a"), address: "127.0.0.1:1".into(), peer: "127.0.0.1:2".into(), serves: true };
+        let view = Arc::new(View::of_list(1, [("s".into(), 1, vec![me])]));
+        let make = move || std::future::ready(Ok::<_, std::convert::Infallible>(Says(Arc::clone(&view))));
+        let source = Source::new(make, self.workers.handle(0).clone());
+        let ready = Readiness::default().token("members");
+        (self.idle.start(self.peers, source, &self.workers, ready).unwrap(), self.workers)
+    }
+}
+
+fn place(number: u64) -> Place<Name> {
+    let space = AccountId::new("one").unwrap();
+    let name = Name { space: space.clone(), key: number.to_string().into() };
+    Place { hash: crate::cache::route::route_hash(&space, crate::cache::key::Key::new(&name.key).unwrap()), key: name }
+}
+
+#[tokio::test]
+async fn what_gave_up_before_the_thread_heard_of_it_holds_up_no_leaver() {
+    let only = Only::new();
+    // More than the thread takes at once, so that the notes of their ends overtake them.
+    for number in 0..1000 {
+        drop(only.handoff.submit(place(number), Origin::Client).unwrap());
+        let account = AccountId::new("one").unwrap();
+        let ask = LeaseAsk { account, keys: 1, bytes: 1, max_keys: Some(0), max_bytes: None, dry_run: false };
+        let passed = Some(tokio::time::Instant::now());
+        assert_eq!(only.handoff.lease(ask, passed).await, Err(Failure::DeadlineExceeded));
+    }
+    let (mut running, workers) = only.start();
+    running.leave().await;
+    let ended = tokio::time::timeout(PATIENCE, running.ended()).await;
+    tokio::task::spawn_blocking(move || (running.stop(), workers.stop())).await.unwrap();
+    assert_eq!(ended, Ok(0));
+}
