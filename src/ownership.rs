@@ -469,3 +469,6 @@ impl<S: Copies> Replica<S> {
         self.open.as_ref().map_or((0, 0), |open| (open.waiting.len(), open.sources.len()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -179,9 +179,12 @@ impl<S: Copies> Replica<S> {
     /// Rule 3: whatever waits is looked at again. Forwards to a lost member end as unknown (rule 15).
     pub(super) fn review(&mut self, lost: &[MemberId]) {
         for member in lost {
-            for id in self.requests.forwarded.remove(member).unwrap_or_default() {
-                self.requests.pending.remove(&id);
-                self.outputs.push(Output::Unknown(id));
+            // Also what was forwarded before its boot was heard of.
+            for known_as in [member.clone(), MemberId { boot: 0, ..member.clone() }] {
+                for id in self.requests.forwarded.remove(&known_as).unwrap_or_default() {
+                    self.requests.pending.remove(&id);
+                    self.outputs.push(Output::Unknown(id));
+                }
             }
         }
         self.wake_paused_until(u64::MAX);
