@@ -61,6 +61,10 @@ impl Driver {
         self.publish(Arc::clone(&snapshot));
         self.peers.keep_only(&snapshot);
         for id in snapshot.lost_since(&before) {
+            if id.boot == 0 {
+                tracing::info!(member = %id.uid, "a member that is listed does not answer, and nobody has ever heard from it");
+                continue;
+            }
             self.shared.figures.lost.fetch_add(1, Relaxed);
             tracing::warn!(member = %id, "a member is lost, and with it what only it held");
         }

@@ -27,15 +27,15 @@ impl Discover for Says {
     }
 }
 
-/// The only member of its cluster, before its thread runs.
-struct Only {
+/// A replica before its thread runs.
+struct Alone {
     handoff: Handoff,
     idle: Idle,
     peers: Peers,
     workers: Workers,
 }
 
-impl Only {
+impl Alone {
     fn new() -> Self {
         let config = HandoffConfig {
             uid: Uid::new("a"),
@@ -55,10 +55,16 @@ impl Only {
         Self { handoff, idle, peers, workers: Workers::start(1).unwrap() }
     }
 
-    fn start(self) -> (Running, Workers) {
-        let me =
-            Endpoint { uid: Uid::new("a"), address: "127.0.0.1:1".into(), peer: "127.0.0.1:2".into(), serves: true };
-        let view = Arc::new(View::of_list(1, [("s".into(), 1, vec![me])]));
+    /// In a cluster of these; nobody but `a` listens.
+    fn start(self, uids: &[&str]) -> (Running, Workers) {
+        let member = |(uid, port): (&&str, u16)| Endpoint {
+            uid: Uid::new(uid),
+            address: format!("127.0.0.1:{port}").into(),
+            peer: "127.0.0.1:1".into(),
+            serves: true,
+        };
+        let members = uids.iter().zip(1..).map(member).collect();
+        let view = Arc::new(View::of_list(1, [("s".into(), 1, members)]));
         let make = move || std::future::ready(Ok::<_, std::convert::Infallible>(Says(Arc::clone(&view))));
         let source = Source::new(make, self.workers.handle(0).clone());
         let ready = Readiness::default().token("members");
@@ -74,18 +80,33 @@ fn place(number: u64) -> Place<Name> {
 
 #[tokio::test]
 async fn what_gave_up_before_the_thread_heard_of_it_holds_up_no_leaver() {
-    let only = Only::new();
+    let alone = Alone::new();
     // More than the thread takes at once, so that the notes of their ends overtake them.
     for number in 0..1000 {
-        drop(only.handoff.submit(place(number), Origin::Client).unwrap());
+        drop(alone.handoff.submit(place(number), Origin::Client).unwrap());
         let account = AccountId::new("one").unwrap();
         let ask = LeaseAsk { account, keys: 1, bytes: 1, max_keys: Some(0), max_bytes: None, dry_run: false };
         let passed = Some(tokio::time::Instant::now());
-        assert_eq!(only.handoff.lease(ask, passed).await, Err(Failure::DeadlineExceeded));
+        assert_eq!(alone.handoff.lease(ask, passed).await, Err(Failure::DeadlineExceeded));
     }
-    let (mut running, workers) = only.start();
+    let (mut running, workers) = alone.start(&["a"]);
     running.leave().await;
     let ended = tokio::time::timeout(PATIENCE, running.ended()).await;
     tokio::task::spawn_blocking(move || (running.stop(), workers.stop())).await.unwrap();
     assert_eq!(ended, Ok(0));
+}
+
+#[tokio::test]
+async fn a_member_that_nobody_ever_heard_from_is_given_up_and_not_counted_as_lost() {
+    let alone = Alone::new();
+    let handoff = alone.handoff.clone();
+    let mut changes = handoff.changes();
+    let (running, workers) = alone.start(&["a", "b"]);
+    for listed in [true, false] {
+        let is_so = changes.wait_for(|now| now.snapshot.present_as(&Uid::new("b")).is_some() == listed);
+        tokio::time::timeout(PATIENCE, is_so).await.unwrap().unwrap();
+    }
+    let lost = handoff.figures().lost.load(Ordering::Relaxed);
+    tokio::task::spawn_blocking(move || (running.stop(), workers.stop())).await.unwrap();
+    assert_eq!(lost, 0);
 }
