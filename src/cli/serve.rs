@@ -55,7 +55,7 @@ pub fn run(serve: &Serve, matches: &ArgMatches) -> ExitCode {
         tracing::info!(target: "larder::config", variable, value, "setting");
     }
     let mut config = serve.config.clone();
-    descriptors::make_room(&mut config.connections);
+    descriptors::make_room(&mut config);
     match app::run(&config, |_| {}) {
         // Also when calls were cut, which is in the log: the process ended in good order and in time.
         Ok(_) => ExitCode::SUCCESS,

@@ -6,14 +6,19 @@
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-use super::config::ConnectionsConfig;
+use super::config::Config;
+use super::peer::MAX_CONNECTIONS as MAX_PEER_CONNECTIONS;
 
 /// Files beside connections: listeners, probes, scrapes, timers, the accounts file, certificates.
 const OTHER_FILES: u64 = 128;
 
+/// Connections from other replicas, and as many to them.
+const PEER_FILES: u64 = 2 * MAX_PEER_CONNECTIONS as u64;
+
 /// Raises the limit of open files, or lowers the limits of connections to what it allows, and says so.
-pub fn make_room(connections: &mut ConnectionsConfig) {
-    let needed = (connections.max_connections + connections.max_handshaking) as u64 + OTHER_FILES;
+pub fn make_room(config: &mut Config) {
+    let (needed, peers) = needed(config);
+    let connections = &mut config.connections;
     let mut limit = getrlimit(Resource::Nofile);
     // `None` is no limit.
     if limit.current.is_some_and(|soft| soft < needed) {
@@ -25,23 +30,33 @@ pub fn make_room(connections: &mut ConnectionsConfig) {
         }
     }
     let Some(limit) = limit.current.filter(|limit| *limit < needed) else { return };
-    let (max_connections, max_handshaking) = shares(limit, connections.max_handshaking);
+    let configured = (connections.max_connections, connections.max_handshaking);
+    let (max_connections, max_handshaking) = shares(limit, configured, peers);
     tracing::warn!(
         limit,
         needed,
         max_connections,
         max_handshaking,
-        "open files allow fewer connections than configured; raise ulimit -n, or lower --max-connections"
+        "open files allow fewer connections, of clients or of replicas, than there may be; raise ulimit -n"
     );
     connections.max_connections = max_connections;
     connections.max_handshaking = max_handshaking;
 }
 
-/// How many connections, and how many handshaking ones of at most `handshaking`, a limit of open files allows.
-fn shares(limit: u64, handshaking: usize) -> (usize, usize) {
-    let rest = usize::try_from(limit - OTHER_FILES.min(limit / 2)).unwrap_or(usize::MAX);
+/// How many files a replica may open, and how many of them for connections with others.
+fn needed(config: &Config) -> (u64, u64) {
+    let peers = if config.cluster.has_members() { PEER_FILES } else { 0 };
+    let clients = config.connections.max_connections + config.connections.max_handshaking;
+    (clients as u64 + peers + OTHER_FILES, peers)
+}
+
+/// How many connections of clients, and how many handshaking ones, a limit of open files allows of those configured. What
+/// clients leave is other replicas', who wait for one another's keys: they have half of it for certain.
+fn shares(limit: u64, (connections, handshaking): (usize, usize), peers: u64) -> (usize, usize) {
+    let rest = limit - OTHER_FILES.min(limit / 2);
+    let rest = usize::try_from(rest - peers.min(rest / 2)).unwrap_or(usize::MAX);
     let handshaking = handshaking.min(rest / 4).max(1);
-    (rest.saturating_sub(handshaking).max(1), handshaking)
+    (connections.min(rest.saturating_sub(handshaking)).max(1), handshaking)
 }
 
 #[cfg(test)]
@@ -51,7 +66,24 @@ mod tests {
     #[test]
     fn a_small_limit_is_shared_and_leaves_files_for_everything_else() {
         for (limit, shared) in [(64, (24, 8)), (1024, (672, 224)), (1300, (916, 256)), (1, (1, 1))] {
-            assert_eq!(shares(limit, 256), shared, "{limit} open files");
+            assert_eq!(shares(limit, (1024, 256), 0), shared, "{limit} open files");
         }
+    }
+
+    #[test]
+    fn only_a_replica_among_others_needs_files_for_them() {
+        let needed = |flags: &[&str]| needed(&Config::from_flags(flags).unwrap());
+        let alone = ["--accounts", "a", "--advertise", "127.0.0.1:7070"];
+        assert_eq!(needed(&alone[..2]), (1024 + 256 + 128, 0));
+        let cluster = [&alone[..], &["--members-file", "m", "--uid", "u"]].concat();
+        assert_eq!(needed(&cluster), (1024 + 256 + 128 + 8192, 8192));
+    }
+
+    #[test]
+    fn other_replicas_have_files_too_and_take_none_that_they_cannot_use() {
+        for (limit, shared) in [(1024, (336, 112)), (2000, (702, 234)), (4096, (1024, 256)), (1, (1, 1))] {
+            assert_eq!(shares(limit, (1024, 256), PEER_FILES), shared, "{limit} open files");
+        }
+        assert_eq!(shares(1024, (1024, 256), 100), (597, 199), "the half that they do not need is the clients'");
     }
 }

@@ -32,7 +32,7 @@ use tokio::time::Instant;
 pub use self::client::{Peers, PeersConfig};
 pub use self::desk::Desk;
 pub use self::error::{CallError, ForwardError};
-pub use self::serve::{Service, ServiceConfig, wire_config};
+pub use self::serve::{MAX_CONNECTIONS, Service, ServiceConfig, wire_config};
 use super::accounts::Limits;
 use super::method::Method;
 use crate::cache::key::AccountId;

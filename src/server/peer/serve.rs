@@ -48,7 +48,7 @@ const MAX_HELD_BYTES: u64 = 256 * 1024 * 1024;
 
 /// Connections of peers: a few of each hand-off thread and one of each worker of 1,000 replicas on 4 cores would be 8,000; those
 /// of a cluster of 100 fit. Each idle one costs 33 KiB.
-const MAX_CONNECTIONS: usize = 4096;
+pub const MAX_CONNECTIONS: usize = 4096;
 
 /// Bytes that a peer may send ahead on a stream: a batch, so that large values do not wait for a round trip each 256 KiB.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
