@@ -3,17 +3,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
 use larder::client::{Client, StoreOptions};
 use larder::server::drain::Outcome;
 
+#[path = "cluster/certificates.rs"]
+mod certificates;
+#[path = "support/process.rs"]
+mod process;
 mod support;
 #[path = "support/cluster.rs"]
 mod test_cluster;
 
+use process::Process;
 use test_cluster::{TestCluster, member, metric, on_ring, page, wait};
 
 const KEYS: usize = 300;
@@ -113,36 +117,10 @@ async fn a_replica_of_another_cluster_is_refused() {
     cluster.end().await;
 }
 
-/// A replica in a process of its own, which can be stopped.
-struct Process(Child);
-
-impl Process {
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status().unwrap();
-        assert!(status.success());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test]
 async fn one_that_stood_still_comes_back_empty_under_another_boot() {
     let mut cluster = TestCluster::of(2).await;
-    let ready = cluster.members_file().with_file_name("ready.json");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-    command.arg("serve").args(cluster.flags("still")).arg(format!("--ready-file={}", ready.display()));
-    let process = Process(command.stdout(Stdio::null()).spawn().unwrap());
-    wait("it listens", async || ready.exists()).await;
-    let addresses: serde_json::Value = serde_json::from_slice(&std::fs::read(&ready).unwrap()).unwrap();
-    let address = |name: &str| addresses[name].as_str().unwrap().parse().unwrap();
-    cluster.list("still", address("grpc"), address("peer"));
-    let admin = address("admin");
-    cluster.serves("still", admin).await;
+    let process = Process::join(&mut cluster, "still", &[]).await;
     cluster.settled_as(3).await;
     let boot = member(&cluster.page_of("a").await, "still").unwrap()["boot"].as_u64().unwrap();
 
@@ -154,10 +132,10 @@ async fn one_that_stood_still_comes_back_empty_under_another_boot() {
     fill(&cluster.client("a")).await;
     process.signal("CONT");
     cluster.settled_as(3).await;
-    let page_of_it = page(admin, "/metrics").await.1;
+    let page_of_it = page(process.admin, "/metrics").await.1;
     assert_eq!(metric(&page_of_it, "larder_fences_total"), 1);
     assert!(member(&cluster.page_of("a").await, "still").unwrap()["boot"].as_u64().unwrap() > boot);
-    all_there(&test_cluster::client(address("grpc"))).await;
+    all_there(&test_cluster::client(process.grpc)).await;
     drop(process);
     cluster.end().await;
 }

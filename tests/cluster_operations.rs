@@ -12,6 +12,8 @@ mod lost;
 mod many;
 #[path = "cluster_operations/one.rs"]
 mod one;
+#[path = "support/process.rs"]
+mod process;
 #[path = "cluster_operations/quotas.rs"]
 mod quotas;
 #[path = "cluster_operations/script.rs"]

@@ -1,7 +1,5 @@
 //! What clients are told when an owner is lost, or nobody owns anything.
 
-use std::process::{Child, Command, Stdio};
-
 use larder::cache::key::{AccountId, Key};
 use larder::cache::route::route_hash;
 use larder::ring::Ring;
@@ -13,51 +11,17 @@ use tonic::{Code, Status};
 
 use crate::asking::{failure, get, increment, store};
 use crate::entry::at;
+use crate::process::Process;
 use crate::support::Client;
 use crate::test_cluster::{TestCluster, on_ring, page, wait};
 
-/// A replica in a process of its own, which can be killed.
-struct Process {
-    child: Child,
-    grpc: String,
-}
-
-impl Process {
-    /// Starts one and waits until it owns keys.
-    async fn join(cluster: &mut TestCluster, uid: &str) -> Self {
-        let ready = cluster.members_file().with_file_name("ready.json");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_larder"));
-        command.arg("serve").args(cluster.flags(uid)).arg(format!("--ready-file={}", ready.display()));
-        let child = command.stdout(Stdio::null()).spawn().unwrap();
-        wait("it listens", async || ready.exists()).await;
-        let addresses: serde_json::Value = serde_json::from_slice(&std::fs::read(&ready).unwrap()).unwrap();
-        let address = |name: &str| addresses[name].as_str().unwrap().to_owned();
-        cluster.list(uid, address("grpc").parse().unwrap(), address("peer").parse().unwrap());
-        cluster.serves(uid, address("admin").parse().unwrap()).await;
-        cluster.settled_as(cluster.replicas.len() + 1).await;
-        Self { child, grpc: address("grpc") }
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
-    }
-
-    /// A key that it owns.
-    fn key(&self, cluster: &TestCluster, about: &str) -> String {
-        let others = cluster.replicas.values().map(|bound| bound.addresses.grpc.to_string());
-        let ring = Ring::new(others.chain([self.grpc.clone()]));
-        let hash = |key: &str| route_hash(&AccountId::new("one").unwrap(), Key::new(key).unwrap());
-        let mut keys = (0..1_000_000).map(|i| format!("{about}-{i}"));
-        keys.find(|key| ring.owner_of(hash(key)) == Some(&self.grpc)).unwrap()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A key that the replica in a process of its own owns.
+fn key_of(process: &Process, cluster: &TestCluster, about: &str) -> String {
+    let (others, owner) = (cluster.replicas.values().map(|bound| bound.addresses.grpc), process.grpc.to_string());
+    let ring = Ring::new(others.chain([process.grpc]).map(|address| address.to_string()));
+    let hash = |key: &str| route_hash(&AccountId::new("one").unwrap(), Key::new(key).unwrap());
+    let mut keys = (0..1_000_000).map(|i| format!("{about}-{i}"));
+    keys.find(|key| ring.owner_of(hash(key)) == Some(&owner)).unwrap()
 }
 
 /// Calls of one kind, under way at the same time.
@@ -79,9 +43,10 @@ fn pushback(status: &Status) -> Option<&str> {
 #[tokio::test]
 async fn an_operation_whose_owner_is_killed_is_repeated_if_that_is_safe_and_else_unknown() {
     let mut cluster = TestCluster::of(2).await;
-    let mut lost = Process::join(&mut cluster, "lost").await;
+    let mut lost = Process::join(&mut cluster, "lost", &[]).await;
+    cluster.settled_as(3).await;
     let client = at(&cluster, "a").await;
-    let key = |about: &str| lost.key(&cluster, about);
+    let key = |about: &str| key_of(&lost, &cluster, about);
     let (plain, condition, counter, named, read) = (key("p"), key("c"), key("n"), key("i"), key("r"));
     client.clone().store(store(&read, "v")).await.unwrap();
 
@@ -107,7 +72,7 @@ async fn an_operation_whose_owner_is_killed_is_repeated_if_that_is_safe_and_else
         async move { client.get(request).await.map(drop) }
     });
     let stats = client.clone().stats(v1::StatsRequest {}).await.unwrap().into_inner();
-    assert_eq!(stats.missing_replicas, [lost.grpc.clone()], "who does not answer is named");
+    assert_eq!(stats.missing_replicas, [lost.grpc.to_string()], "who does not answer is named");
     lost.child.kill().unwrap();
 
     let unknown = |outcomes: Vec<Result<(), Status>>, expected: Failure, told: &str| {
