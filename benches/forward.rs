@@ -80,7 +80,7 @@ impl tower::Service<Request<Incoming>> for Noop {
                     message
                 }
             };
-            Ok(answer::response(Body::full(framed(&message), answer::ok_trailers())))
+            Ok(answer::response(Body::full(framed(&message), answer::ok_trailers()), None))
         })
     }
 }

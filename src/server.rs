@@ -35,6 +35,7 @@ pub mod stack;
 pub mod stats;
 pub mod telemetry;
 pub mod tls;
+pub mod topology;
 pub mod tutorial;
 pub mod walk;
 pub mod wall;

@@ -21,5 +21,7 @@ mod script;
 mod support;
 #[path = "support/cluster.rs"]
 mod test_cluster;
+#[path = "cluster_operations/topology.rs"]
+mod topology;
 #[path = "cluster_operations/walks.rs"]
 mod walks;

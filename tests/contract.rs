@@ -25,6 +25,8 @@ mod remote_accounts;
 #[path = "contract/standard.rs"]
 mod standard;
 mod support;
+#[path = "contract/topology.rs"]
+mod topology;
 #[path = "contract/tutorial.rs"]
 mod tutorial;
 #[path = "contract/wall.rs"]

@@ -19,6 +19,8 @@ pub const GRPC_ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 pub const DRY_RUN: &str = "dry-run";
 pub const TRACEPARENT: &str = "traceparent";
 pub const TRACESTATE: &str = "tracestate";
+/// In answers: the digest of the view that the replica has, as `topology.proto` says.
+pub const TOPOLOGY: &str = "larder-topology";
 /// The tutorial's error trailer.
 pub const RPC_ERROR: &str = "rpc-error";
 

@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
 use super::body::{Body, Produce};
@@ -13,7 +13,7 @@ use super::codec::encode::put_prefix;
 use super::held::{FREE_BYTES, Share};
 use super::method::Method;
 use crate::rpc::failure::Failure;
-use crate::rpc::metadata::{GRPC_ACCEPT_ENCODING, GRPC_STATUS, RPC_ERROR};
+use crate::rpc::metadata::{self, GRPC_ACCEPT_ENCODING, GRPC_STATUS, RPC_ERROR};
 use crate::rpc::status;
 
 /// What a unary call that succeeded answers.
@@ -44,12 +44,13 @@ pub fn success(mut call: Call, answered: Answered) -> Response<Body> {
     };
     if message.len() <= FREE_BYTES && prefix.is_none() {
         call.bytes_out = message.len() as u64;
+        let hint = call.connection().wall.hint();
         call.finish(tonic::Code::Ok);
-        return response(Body::full(message, ok_trailers()));
+        return response(Body::full(message, ok_trailers()), hint);
     }
     let mut share = call.connection().wall.held.share();
     match share.resize(message.len()) {
-        Ok(()) => response(Body::stream(call, Box::new(Whole { prefix, message: Some(message), _share: share }))),
+        Ok(()) => stream(call, Box::new(Whole { prefix, message: Some(message), _share: share })),
         // Only reads have large answers: nothing was changed.
         Err(full) => failure(call, &full),
     }
@@ -58,9 +59,13 @@ pub fn success(mut call: Call, answered: Answered) -> Response<Body> {
 /// The answer of a call that failed before it answered anything.
 #[must_use]
 pub fn failure(call: Call, failure: &Failure) -> Response<Body> {
-    let mut response = response(Body::empty());
-    *response.headers_mut() = trailers(call.method, failure);
-    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    *headers = trailers(call.method, failure);
+    headers.insert(CONTENT_TYPE, GRPC);
+    if let Some(hint) = call.connection().wall.hint() {
+        headers.insert(TOPOLOGY, hint);
+    }
     if matches!(failure, Failure::Encoding(_)) {
         response.headers_mut().insert(GRPC_ACCEPT_ENCODING, HeaderValue::from_static("identity,gzip,zstd"));
     }
@@ -70,11 +75,22 @@ pub fn failure(call: Call, failure: &Failure) -> Response<Body> {
 
 /// The answer of a call that streams.
 #[must_use]
-pub fn response(body: Body) -> Response<Body> {
+pub fn stream(call: Call, producer: Box<dyn Produce>) -> Response<Body> {
+    let hint = call.connection().wall.hint();
+    response(Body::stream(call, producer), hint)
+}
+
+/// The answer of a call; `hint` says which view this replica has.
+#[must_use]
+pub fn response(body: Body, hint: Option<HeaderValue>) -> Response<Body> {
     let mut response = Response::new(body);
-    // Room for this one field and no more: the map's own first step is eight times as large.
-    *response.headers_mut() = HeaderMap::with_capacity(1);
-    response.headers_mut().insert(CONTENT_TYPE, GRPC);
+    // Room for these fields and no more: the map's own first step is eight times as large.
+    let headers = response.headers_mut();
+    *headers = HeaderMap::with_capacity(1 + usize::from(hint.is_some()));
+    headers.insert(CONTENT_TYPE, GRPC);
+    if let Some(hint) = hint {
+        headers.insert(TOPOLOGY, hint);
+    }
     response
 }
 
@@ -123,5 +139,8 @@ fn framed(message: &Bytes) -> Bytes {
     frame.extend_from_slice(message);
     frame.freeze()
 }
+
+/// Made once: a name given as text is parsed at every insertion.
+const TOPOLOGY: HeaderName = HeaderName::from_static(metadata::TOPOLOGY);
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");

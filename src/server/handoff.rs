@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
 use tokio::sync::watch;
 
 pub use self::figures::{Figures, Forwards, Status};
@@ -44,6 +45,7 @@ use crate::ownership::snapshot::Snapshot;
 use crate::ownership::view::View;
 use crate::ownership::{LeaseAsk, LeaseVerdict, MAX_CLOCK_AHEAD_US, Origin};
 use crate::rpc::failure::Failure;
+use crate::server::topology::Hint;
 
 /// This replica's part in the cluster. Cheap to clone; clones are the same.
 #[derive(Clone)]
@@ -54,8 +56,16 @@ pub struct Handoff(Arc<Shared>);
 pub struct Topology {
     pub me: Arc<MemberId>,
     pub snapshot: Arc<Snapshot>,
+    /// The view, as clients know it.
+    pub hint: Hint,
     /// Who does not have this view, and what brings it: what is sent to them does.
     behind: BTreeMap<Uid, Arc<View>>,
+}
+
+impl Topology {
+    fn new(me: MemberId, snapshot: Arc<Snapshot>, behind: BTreeMap<Uid, Arc<View>>) -> Self {
+        Self { me: Arc::new(me), hint: Hint::of(snapshot.digest()), snapshot, behind }
+    }
 }
 
 impl Handoff {
@@ -69,6 +79,18 @@ impl Handoff {
     #[must_use]
     pub fn current(&self) -> Arc<Topology> {
         self.0.topology.load_full()
+    }
+
+    /// What answers say of the view.
+    #[must_use]
+    pub fn hint(&self) -> HeaderValue {
+        self.0.topology.load().hint.header.clone()
+    }
+
+    /// The same as a number.
+    #[must_use]
+    pub fn hinted_digest(&self) -> u64 {
+        self.0.topology.load().hint.digest
     }
 
     /// Every change of it; some may be skipped.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use prost::Message;
+use prost::encoding::fixed64;
 use tokio::time::Instant;
 use tonic::Code;
 
@@ -162,6 +163,14 @@ impl Results {
             self.start(0);
         }
         put_nested(tag, 0, &mut self.buffer);
+    }
+
+    /// Adds a number of fixed length as a field of the message of results itself.
+    pub fn put_fixed(&mut self, tag: u32, number: u64) {
+        if self.buffer.is_empty() {
+            self.start(0);
+        }
+        fixed64::encode(tag, &number, &mut self.buffer);
     }
 
     /// The message so far, as a frame; begins the next.

@@ -18,6 +18,7 @@ pub enum Method {
     Dump,
     Pipeline,
     Stats,
+    TopologyWatch,
     GetByToken,
     TutorialStore,
     TutorialGet,
@@ -95,6 +96,7 @@ const TABLE: [(Method, Traits); Method::COUNT] = [
     // What a pipeline may change is asked of each of its items.
     row(M::Pipeline, "larder.v1.Cache/Pipeline", Read, Bidirectional, false),
     row(M::Stats, "larder.v1.Cache/Stats", Read, Unary, true),
+    row(M::TopologyWatch, "larder.v1.Topology/Watch", Read, Streaming, true),
     row(M::GetByToken, "larder.v1.Accounts/GetByToken", Open, Unary, true),
     row(M::TutorialStore, "rpc.Cache/Store", Open, Unary, true),
     row(M::TutorialGet, "rpc.Cache/Get", Open, Unary, true),
@@ -145,6 +147,7 @@ impl Method {
             "/larder.v1.Cache/Dump" => M::Dump,
             "/larder.v1.Cache/Pipeline" => M::Pipeline,
             "/larder.v1.Cache/Stats" => M::Stats,
+            "/larder.v1.Topology/Watch" => M::TopologyWatch,
             "/larder.v1.Accounts/GetByToken" => M::GetByToken,
             "/rpc.Cache/Store" => M::TutorialStore,
             "/rpc.Cache/Get" => M::TutorialGet,

@@ -41,6 +41,7 @@ const TOUCH: u32 = 5;
 const INCREMENT: u32 = 6;
 const ERROR: u32 = 7;
 const DRAIN: u32 = 2;
+const TOPOLOGY: u32 = 3;
 const FIELDS: Fields = Fields { answer: answer_field, error: ERROR };
 
 /// Field numbers of the operations in a `PipelineCall`.
@@ -61,6 +62,8 @@ pub struct Pipeline {
     abroad: Abroad,
     read_at: Instant,
     results: Results,
+    /// The digest of the view that the client was told of last.
+    told: u64,
     turnstile: Turnstile,
     drain: Watch,
     draining: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -84,6 +87,7 @@ impl Pipeline {
             abroad: Abroad::new(&call.connection().wall),
             read_at: Instant::now(),
             results: Results::new(call.connection().wall.held.share()),
+            told: 0,
             turnstile: Turnstile::default(),
             drain,
             draining: Box::pin(async move {
@@ -246,10 +250,21 @@ impl Pipeline {
         (self.calls.next(), self.raw.next())
     }
 
+    /// The results so far, and which view this replica has, if the client does not know.
+    fn take(&mut self, call: &Call) -> Bytes {
+        if let Some(cluster) = &call.connection().wall.cluster {
+            let digest = cluster.handoff.hinted_digest();
+            if std::mem::replace(&mut self.told, digest) != digest {
+                self.results.put_fixed(TOPOLOGY, digest);
+            }
+        }
+        self.results.take()
+    }
+
     /// What there is to send, or else nothing until something happens.
     fn wait(&mut self, call: &Call, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         let full = self.abroad.poll_into(&mut self.results, &FIELDS, call, cx).is_ready();
-        if full || !self.results.is_empty() { Poll::Ready(Some(Ok(self.results.take()))) } else { Poll::Pending }
+        if full || !self.results.is_empty() { Poll::Ready(Some(Ok(self.take(call)))) } else { Poll::Pending }
     }
 }
 
@@ -258,7 +273,7 @@ impl Produce for Pipeline {
         self.results.sent();
         loop {
             if self.abroad.poll_into(&mut self.results, &FIELDS, call, cx).is_ready() {
-                return Poll::Ready(Some(Ok(self.results.take())));
+                return Poll::Ready(Some(Ok(self.take(call))));
             }
             if self.poll_asking(call, cx).is_pending() {
                 // Answers to earlier calls do not wait for it.
@@ -274,7 +289,7 @@ impl Produce for Pipeline {
             };
             match fit {
                 Ok(Fit::Written) if self.results.len() < SEND_BYTES => {}
-                Ok(_) => return Poll::Ready(Some(Ok(self.results.take()))),
+                Ok(_) => return Poll::Ready(Some(Ok(self.take(call)))),
                 Err(failure) => return Poll::Ready(Some(Err(failure))),
             }
             if self.abroad.is_full() {
@@ -287,7 +302,7 @@ impl Produce for Pipeline {
             match &self.end {
                 None => {}
                 Some(_) if !self.abroad.is_empty() => return self.wait(call, cx),
-                Some(_) if !self.results.is_empty() => return Poll::Ready(Some(Ok(self.results.take()))),
+                Some(_) if !self.results.is_empty() => return Poll::Ready(Some(Ok(self.take(call)))),
                 Some(Ok(())) => return Poll::Ready(None),
                 Some(Err(failure)) => return Poll::Ready(Some(Err(failure.clone()))),
             }

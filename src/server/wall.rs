@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -36,6 +36,7 @@ use super::health::Health;
 use super::held::Held;
 use super::method::{Access, Kind, Method};
 use super::metrics::{Metrics, Sources, WorkerMetrics};
+use super::topology::Watchers;
 use crate::cache::key::{AccountId, TUTORIAL_ACCOUNT};
 use crate::cache::limits::{MAX_TTL_MS, STOCK_MESSAGE_BYTES};
 use crate::cache::quota::{Tenant, TokenBucket};
@@ -92,6 +93,7 @@ pub struct Wall {
     pub metrics: Arc<Metrics>,
     pub accounted: Arc<Accounted>,
     pub held: Arc<Held>,
+    pub watchers: Watchers,
     /// The tutorial's key space.
     pub tutorial: Tenant,
     bucket: Option<TokenBucket>,
@@ -152,6 +154,7 @@ impl Wall {
             tutorial: store.tenant(&id),
             accounted: Arc::new(Accounted::new(store.clone())),
             held: Held::new(config.max_held_bytes),
+            watchers: Watchers::default(),
             bucket: config.requests_per_second.map(|rate| TokenBucket::new(rate, config.burst)),
             applied: Mutex::new(None),
             store,
@@ -179,6 +182,12 @@ impl Wall {
             }
             *applied = Some(generation);
         }
+    }
+
+    /// What an answer says of the members; nothing where there are no others.
+    #[must_use]
+    pub fn hint(&self) -> Option<HeaderValue> {
+        self.cluster.as_ref().map(|cluster| cluster.handoff.hint())
     }
 
     /// What the metrics are rendered from.

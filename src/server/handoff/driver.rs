@@ -293,7 +293,7 @@ impl Driver {
     /// Publishes the topology.
     pub(super) fn publish(&self, snapshot: Arc<Snapshot>) {
         let behind = self.replica.as_ref().map(|replica| replica.behind().clone()).unwrap_or_default();
-        self.shared.publish(Topology { me: Arc::new(self.me.clone()), snapshot, behind });
+        self.shared.publish(Topology::new(self.me.clone(), snapshot, behind));
     }
 
     /// How it stands, for whoever looks.

@@ -82,7 +82,7 @@ impl Handoff {
         store.join(&me, Mistakes::default());
         let (inbox, commands, notes) = Inbox::new();
         let snapshot = Arc::new(Snapshot::new(View::default()));
-        let topology = Arc::new(Topology { me: Arc::new(me.clone()), snapshot, behind: BTreeMap::new() });
+        let topology = Arc::new(Topology::new(me.clone(), snapshot, BTreeMap::new()));
         let alive = Alive::default();
         alive.tick(clock.us_at(Instant::now()));
         let shared = Arc::new(Shared {

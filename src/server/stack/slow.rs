@@ -26,7 +26,7 @@ use crate::server::forward::{self, Cannot, Forward};
 use crate::server::method::Method;
 use crate::server::reflection::Reflection;
 use crate::server::wall::Admission;
-use crate::server::{answer, batch, clear, drain, dump, get_by_token, pipeline, stats, tutorial};
+use crate::server::{answer, batch, clear, drain, dump, get_by_token, pipeline, stats, topology, tutorial};
 
 /// An answer that takes a while.
 pub(super) type Slow = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
@@ -37,8 +37,8 @@ enum Outcome {
     Stream(Box<dyn Produce>),
 }
 
-/// Answers a call of Larder's own that is not on the fast way. A pipeline ends when its connection leaves; what comes to an
-/// end by itself, when the replica drains.
+/// Answers a call of Larder's own that is not on the fast way. A pipeline and a watch end when their connection leaves; what
+/// comes to an end by itself, when the replica drains.
 pub(super) fn start(
     mut call: Call,
     admission: Admission,
@@ -48,7 +48,8 @@ pub(super) fn start(
 ) -> Slow {
     Box::pin(async move {
         let deadline = call.deadline;
-        let run = AssertUnwindSafe(run(&mut call, admission, &mut messages, drain)).catch_unwind();
+        let until = (drain, leaving.clone());
+        let run = AssertUnwindSafe(run(&mut call, admission, &mut messages, until)).catch_unwind();
         let outcome = match deadline {
             Some(at) => timeout_at(at, run).await.unwrap_or(Ok(Err(Failure::DeadlineExceeded))),
             None => run.await,
@@ -59,10 +60,10 @@ pub(super) fn start(
         });
         match outcome {
             Ok(Some(Outcome::Unary(answered))) => answer::success(call, answered),
-            Ok(Some(Outcome::Stream(producer))) => answer::response(Body::stream(call, producer)),
+            Ok(Some(Outcome::Stream(producer))) => answer::stream(call, producer),
             Ok(None) => {
                 let producer = Box::new(pipeline::Pipeline::new(&call, messages, token, leaving));
-                answer::response(Body::stream(call, producer))
+                answer::stream(call, producer)
             }
             Err(failure) => answer::failure(call, &failure),
         }
@@ -149,7 +150,7 @@ async fn run(
     call: &mut Call,
     admission: Admission,
     messages: &mut Messages,
-    drain: drain::Watch,
+    (drain, leaving): (drain::Watch, drain::Watch),
 ) -> Result<Option<Outcome>, Failure> {
     let connection = call.connection().clone();
     if let Admission::Ask(token) = &admission {
@@ -171,6 +172,7 @@ async fn run(
         Method::BatchStore => Box::new(batch::BatchStore::new(call, message)?),
         Method::BatchDelete => Box::new(batch::BatchDelete::new(call, message)?),
         Method::Clear | Method::DeletePrefix => Box::new(clear::Clear::new(call, message, drain)?),
+        Method::TopologyWatch => Box::new(topology::Watch::new(call, message, leaving)?),
         Method::TutorialDump => Box::new(tutorial::dump(call, message, drain)?),
         _ => return unary(call, message).await.map(Outcome::Unary).map(Some),
     };
