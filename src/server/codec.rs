@@ -6,5 +6,4 @@ mod messages;
 
 pub use messages::Messages;
 
-/// Bytes before a message: a flag and the length.
-pub const PREFIX_BYTES: usize = 5;
+pub use crate::rpc::wire::PREFIX_BYTES;

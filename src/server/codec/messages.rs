@@ -1,11 +1,11 @@
-//! Reads request messages from a body. A message over the limit is refused by its prefix, before it is buffered.
+//! Reads request messages from a body.
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
@@ -13,8 +13,8 @@ use tokio_stream::Stream as _;
 use tonic::Status;
 use tonic::codec::{CompressionEncoding, DecodeBuf, Decoder, Streaming};
 
-use super::PREFIX_BYTES;
 use crate::rpc::failure::Failure;
+use crate::rpc::frames::Frames;
 use crate::rpc::metadata::GRPC_ENCODING;
 use crate::rpc::status::failure_of_codec;
 use crate::server::held::{FREE_BYTES, Held, Share};
@@ -32,18 +32,14 @@ pub struct Messages<B = Incoming> {
 }
 
 enum Source<B> {
-    Plain(Frames<B>),
+    Plain(Plain<B>),
     Compressed { messages: Box<Streaming<Bytes>>, limit: usize, came: Arc<AtomicUsize> },
 }
 
 /// Messages that are not compressed.
-struct Frames<B> {
+struct Plain<B> {
     body: B,
-    /// What came and was not consumed, if it is one piece.
-    piece: Bytes,
-    /// The same, if it had to be put together.
-    joined: BytesMut,
-    limit: usize,
+    frames: Frames,
 }
 
 /// A body whose bytes are counted, because tonic's codec does not say how many it keeps.
@@ -72,7 +68,7 @@ where
             Some(other) => return Err(Failure::Encoding(String::from_utf8_lossy(other).chars().take(64).collect())),
         };
         let source = match encoding {
-            None => Source::Plain(Frames { body, piece: Bytes::new(), joined: BytesMut::new(), limit }),
+            None => Source::Plain(Plain { body, frames: Frames::new(limit) }),
             Some(_) => {
                 let came = Arc::new(AtomicUsize::new(0));
                 let body = Counted { body, came: Arc::clone(&came) };
@@ -86,7 +82,7 @@ where
     /// The next message; `None` at the end. While it waits for more, what came is held.
     pub fn poll_next(&mut self, cx: &mut Context<'_>, held: &Arc<Held>) -> Poll<Option<Result<Bytes, Failure>>> {
         let next = match &mut self.source {
-            Source::Plain(frames) => frames.poll_next(cx),
+            Source::Plain(plain) => plain.poll_next(cx),
             Source::Compressed { messages, limit, came } => Pin::new(messages).poll_next(cx).map(|next| {
                 came.store(0, Ordering::Relaxed);
                 next.map(|message| message.map_err(|status| failure_of_codec(&status, *limit)))
@@ -103,7 +99,7 @@ where
 
     fn hold(&mut self, held: &Arc<Held>) -> Result<(), Failure> {
         let kept = match &self.source {
-            Source::Plain(frames) => frames.piece.len() + frames.joined.len(),
+            Source::Plain(plain) => plain.frames.len(),
             Source::Compressed { came, .. } => came.load(Ordering::Relaxed),
         };
         let kept = kept + self.single.as_ref().map_or(0, Bytes::len);
@@ -142,19 +138,19 @@ where
 
     fn is_at_end(&self) -> bool {
         match &self.source {
-            Source::Plain(frames) => frames.piece.is_empty() && frames.joined.is_empty() && frames.body.is_end_stream(),
+            Source::Plain(plain) => plain.frames.is_empty() && plain.body.is_end_stream(),
             Source::Compressed { .. } => false,
         }
     }
 }
 
-impl<B> Frames<B>
+impl<B> Plain<B>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Failure>>> {
         loop {
-            match self.take() {
+            match self.frames.take() {
                 Ok(None) => {}
                 Ok(Some(message)) => return Poll::Ready(Some(Ok(message))),
                 Err(failure) => return Poll::Ready(Some(Err(failure))),
@@ -162,54 +158,18 @@ where
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
-                        self.push(data);
+                        self.frames.push(data);
                     }
                 }
                 // The caller reset the stream or its connection broke.
                 Some(Err(_)) => return Poll::Ready(Some(Err(Failure::Cancelled))),
-                None if self.piece.is_empty() && self.joined.is_empty() => return Poll::Ready(None),
+                None if self.frames.is_empty() => return Poll::Ready(None),
                 None => {
-                    self.piece.clear();
-                    self.joined.clear();
+                    self.frames.clear();
                     return Poll::Ready(Some(Err(malformed("the request ends inside a message"))));
                 }
             }
         }
-    }
-
-    fn push(&mut self, data: Bytes) {
-        if self.joined.is_empty() && self.piece.is_empty() {
-            self.piece = data;
-        } else {
-            self.joined.extend_from_slice(&std::mem::take(&mut self.piece));
-            self.joined.extend_from_slice(&data);
-        }
-    }
-
-    /// A message, if all of it is here.
-    fn take(&mut self) -> Result<Option<Bytes>, Failure> {
-        let is_joined = !self.joined.is_empty();
-        let came: &[u8] = if is_joined { &self.joined } else { &self.piece };
-        let Some((prefix, rest)) = came.split_at_checked(PREFIX_BYTES) else { return Ok(None) };
-        match prefix[0] {
-            0 => {}
-            1 => return Err(malformed("a message is flagged as compressed without `grpc-encoding`")),
-            _ => return Err(malformed("a message has a flag other than 0 and 1")),
-        }
-        let length = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]) as usize;
-        if length > self.limit {
-            return Err(Failure::MessageTooLarge { limit: self.limit });
-        }
-        if rest.len() < length {
-            return Ok(None);
-        }
-        let mut message = if is_joined {
-            self.joined.split_to(PREFIX_BYTES + length).freeze()
-        } else {
-            self.piece.split_to(PREFIX_BYTES + length)
-        };
-        message.advance(PREFIX_BYTES);
-        Ok(Some(message))
     }
 }
 
