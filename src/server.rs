@@ -22,6 +22,7 @@ pub mod handoff;
 pub mod health;
 pub mod held;
 pub mod item;
+pub mod liveness;
 pub mod memory;
 pub mod method;
 pub mod metrics;

@@ -34,6 +34,7 @@ use super::clock::Clock;
 use super::config::{AccountsConfig, Config};
 use super::drain;
 use super::health::Health;
+use super::liveness::Pulse;
 use super::memory::Kernel;
 use super::metrics::Metrics;
 use super::probes::Probes;
@@ -120,6 +121,9 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
     metrics.attach(Arc::clone(wire.stats()), tls);
     let prober = Workers::start(1)?;
     let (health_trigger, health_watch) = drain::channel();
+    let pulse = Pulse::default();
+    tasks.spawn(pulse.clone().beat());
+    prober.handle(0).spawn(pulse.watch(health.clone()));
     let probes = Probes::new(&health);
     let health_wire = Wire::start(&prober, ports.health, WireConfig::default(), None, probes, health_watch)?;
     let start = |others: Prepared| others.start(config, &workers, &wall, readiness.token("members"));

@@ -2,12 +2,14 @@
 //! NOT_SERVING: who asks before the replica is ready must not be told otherwise.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use futures::FutureExt as _;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
+
+use super::liveness::LIVE;
 
 /// The services that health is told of; the empty name is the whole replica.
 const SERVICES: [&str; 3] = ["", "larder.v1.Cache", "rpc.Cache"];
@@ -16,6 +18,7 @@ const SERVICES: [&str; 3] = ["", "larder.v1.Cache", "rpc.Cache"];
 #[derive(Clone)]
 pub struct Health {
     phase: Arc<AtomicU8>,
+    live: Arc<AtomicBool>,
     reporter: HealthReporter,
     service: HealthServer<HealthService>,
 }
@@ -29,8 +32,10 @@ impl Default for Health {
         #[expect(clippy::disallowed_methods, reason = "this is the place that says NOT_SERVING right after")]
         let reporter = HealthReporter::new();
         let service = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
-        let health = Self { phase: Arc::new(AtomicU8::new(STARTING)), reporter, service };
+        let (phase, live) = (Arc::new(AtomicU8::new(STARTING)), Arc::new(AtomicBool::new(true)));
+        let health = Self { phase, live, reporter, service };
         health.report(ServingStatus::NotServing);
+        health.report_one(LIVE, ServingStatus::Serving);
         health
     }
 }
@@ -46,6 +51,18 @@ impl Health {
     pub fn set_draining(&self) {
         self.phase.store(DRAINING, Ordering::Release);
         self.report(ServingStatus::NotServing);
+    }
+
+    /// Whether the replica can go on at all. Says nothing about whether it serves.
+    pub fn set_live(&self, live: bool) {
+        if self.live.swap(live, Ordering::AcqRel) != live {
+            self.report_one(LIVE, if live { ServingStatus::Serving } else { ServingStatus::NotServing });
+        }
+    }
+
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.live.load(Ordering::Acquire)
     }
 
     /// Whether it has not served yet.
@@ -67,10 +84,14 @@ impl Health {
 
     fn report(&self, status: ServingStatus) {
         for service in SERVICES {
-            // The reporter waits only for its lock, which nobody holds across an await: the next try will do.
-            while self.reporter.set_service_status(service, status).now_or_never().is_none() {
-                std::thread::yield_now();
-            }
+            self.report_one(service, status);
+        }
+    }
+
+    fn report_one(&self, service: &str, status: ServingStatus) {
+        // The reporter waits only for its lock, which nobody holds across an await: the next try will do.
+        while self.reporter.set_service_status(service, status).now_or_never().is_none() {
+            std::thread::yield_now();
         }
     }
 }

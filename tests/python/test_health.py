@@ -19,7 +19,7 @@ def health(request, replica):
     return stub(getattr(replica, request.param))
 
 
-@pytest.mark.parametrize("service", ["", "larder.v1.Cache"])
+@pytest.mark.parametrize("service", ["", "larder.v1.Cache", "live"])
 def test_a_ready_replica_serves(health, service):
     assert health.Check(health_pb2.HealthCheckRequest(service=service), timeout=5).status == SERVING
 
@@ -38,6 +38,8 @@ def test_a_watch_tells_the_state_and_then_the_end(start):
     with Stopwatch() as watch:
         assert [next(watch).status for watch in watches] == [NOT_SERVING, NOT_SERVING]
     assert watch.seconds < 0.9, "the news comes before the end, not with it"
+    live = stub(replica.health_target).Check(health_pb2.HealthCheckRequest(service="live"), timeout=5)
+    assert live.status == SERVING, "what drains is not to be killed"
     assert replica.wait(10) == 0
 
 

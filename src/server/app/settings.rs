@@ -135,10 +135,19 @@ pub(super) fn handoff(config: &Config, listens: SocketAddr) -> HandoffConfig {
     let its = &config.cluster;
     HandoffConfig {
         uid: Uid::new(its.uid.as_deref().unwrap_or_default()),
-        address: its.advertise.unwrap_or(listens).to_string().into(),
+        address: place(config, listens).to_string().into(),
         linger: its.linger,
         rate: its.handoff_rate.as_u64(),
         page_bytes: PAGE_BYTES,
+    }
+}
+
+/// This replica's place on the ring.
+fn place(config: &Config, listens: SocketAddr) -> SocketAddr {
+    match config.cluster.advertise {
+        None => listens,
+        Some(place) if place.port() == 0 => SocketAddr::new(place.ip(), listens.port()),
+        Some(place) => place,
     }
 }
 
@@ -173,5 +182,21 @@ mod tests {
         let config = Config::from_flags(["--accounts", "a"]).unwrap();
         assert_eq!(wire(&config), WireConfig::default());
         assert_eq!(remote(&config.accounts, "").policy, Policy::default());
+    }
+
+    #[test]
+    fn the_place_on_the_ring_has_the_port_of_the_listener_unless_it_says_its_own() {
+        let listens: SocketAddr = "0.0.0.0:7070".parse().unwrap();
+        for (advertised, place) in [
+            ("10.0.0.1", "10.0.0.1:7070"),
+            ("10.0.0.1:1", "10.0.0.1:1"),
+            ("fd00::1", "[fd00::1]:7070"),
+            ("[fd00::1]:1", "[fd00::1]:1"),
+        ] {
+            let flags = ["--accounts", "a", "--members-service", "s", "--uid", "u", "--advertise", advertised];
+            let config = Config::from_flags(flags).unwrap();
+            assert_eq!(config.check().map_err(|error| error.to_string()), Ok(()));
+            assert_eq!(super::place(&config, listens).to_string(), place);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Flags of a replica among others. Without a source of members a replica is alone, and none of them means anything.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{AddrParseError, IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ pub struct ClusterConfig {
     #[arg(long, env = "LARDER_PEER_LISTEN", default_value = "0.0.0.0:7071", value_name = "ADDR:PORT")]
     pub peer_listen: SocketAddr,
 
-    /// This replica's place on the ring, as the source of members lists it; default: --listen
-    #[arg(long, env = "LARDER_ADVERTISE", value_name = "IP:PORT")]
+    /// This replica's place on the ring, as the source of members lists it; default: --listen, and its port where none is given
+    #[arg(long, env = "LARDER_ADVERTISE", value_name = "IP[:PORT]", value_parser = place)]
     pub advertise: Option<SocketAddr>,
 
     /// What the source of members calls this replica (in Kubernetes the pod's UID); never used again by another
@@ -115,7 +115,7 @@ impl ClusterConfig {
         }
         if self.advertise.is_none() && is_no_place(listen.ip()) {
             return error(
-                "--listen takes every address, so this replica's place on the ring is unknown; name it with --advertise IP:PORT, as the source of members lists it",
+                "--listen takes every address, so this replica's place on the ring is unknown; name it with --advertise IP[:PORT], as the source of members lists it",
             );
         }
         if self.advertise.is_some_and(|place| is_no_place(place.ip())) {
@@ -134,6 +134,12 @@ impl ClusterConfig {
             None => Ok(()),
         }
     }
+}
+
+/// An address with a port, or alone, as Kubernetes tells a pod its own: then the port is 0, which is that of `--listen`.
+fn place(text: &str) -> Result<SocketAddr, String> {
+    let alone = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 0));
+    alone.or_else(|_| text.parse()).map_err(|error: AddrParseError| format!("{error}; write it like 10.0.0.1:7070"))
 }
 
 /// A name as certificates have it.
