@@ -9,6 +9,7 @@ use clap::builder::Resettable;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 mod account;
+mod bench;
 mod connect;
 mod delete;
 mod dev;
@@ -50,6 +51,7 @@ enum Command {
     Stats(stats::Stats),
     Health(health::Health),
     Ring(ring::RingCommand),
+    Bench(Box<bench::Bench>),
 }
 
 /// Parses the command line and does what it says.
@@ -97,6 +99,7 @@ impl Command {
             Self::Stats(stats) => connect::run(stats.run()),
             Self::Health(health) => connect::run(health.run()),
             Self::Ring(ring) => ring.run(),
+            Self::Bench(bench) => bench.run(),
         }
     }
 }

@@ -10,7 +10,7 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::exit::{self, Problem};
-use crate::client::{Client, Config, Target, Tls, Token};
+use crate::client::{Client, Config, Routing, Target, Tls, Token};
 
 /// How long a call of a bulk command may take: it shares the connection with megabytes of others.
 pub const BULK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,9 +23,19 @@ const FILE_THREADS: usize = 4;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connection")]
 pub struct Connect {
-    /// Server: HOST:PORT, http://HOST:PORT or https://HOST:PORT
-    #[arg(long, env = "LARDER_TARGET", default_value = "127.0.0.1:7070", value_name = "TARGET")]
-    pub target: Target,
+    /// Any replica: HOST:PORT, http://HOST:PORT or https://HOST:PORT; several, separated by commas, stand in for each other
+    #[arg(
+        long,
+        env = "LARDER_TARGET",
+        default_value = "127.0.0.1:7070",
+        value_name = "TARGET,…",
+        value_delimiter = ','
+    )]
+    pub target: Vec<Target>,
+
+    /// Which replica a call goes to: the owner of its key, or always the target, which forwards it
+    #[arg(long, env = "LARDER_ROUTING", default_value = "owners", value_name = "WHERE")]
+    routing: Where,
 
     /// Token of the account; other users of this machine can see a flag, so prefer the variable or a file
     #[arg(long, env = "LARDER_TOKEN", hide_env_values = true, value_name = "TOKEN")]
@@ -58,6 +68,13 @@ pub struct Connect {
     /// Name that the server's certificate must have; default: the target's host
     #[arg(long, env = "LARDER_TLS_SERVER_NAME", value_name = "NAME")]
     pub tls_server_name: Option<String>,
+}
+
+/// [`Routing`], as it is typed.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Where {
+    Owners,
+    Target,
 }
 
 /// A token as it was typed. Checked later: the parser of the command line would print a wrong one.
@@ -99,12 +116,20 @@ impl Connect {
 
     /// The same with another default for the timeout.
     pub fn client_with(self, timeout: Duration) -> Result<Client, Problem> {
+        Ok(Client::new(self.config(timeout)?)?)
+    }
+
+    /// What the flags say, with a default for the timeout.
+    pub fn config(self, timeout: Duration) -> Result<Config, Problem> {
         let token = self.token()?;
         let tls =
             Tls { ca: self.tls_ca, certificate: self.tls_cert.zip(self.tls_key), server_name: self.tls_server_name };
-        let timeout = self.timeout.unwrap_or(timeout);
-        let config = Config { token, tls, timeout, dry_run: self.dry_run, ..Config::new(self.target) };
-        Ok(Client::new(config)?)
+        let routing = match self.routing {
+            Where::Owners => Routing::Owners,
+            Where::Target => Routing::Seeds,
+        };
+        let (timeout, token_file, dry_run) = (self.timeout.unwrap_or(timeout), self.token_file, self.dry_run);
+        Ok(Config { routing, token, token_file, tls, timeout, dry_run, ..Config::with_seeds(self.target) })
     }
 
     fn token(&self) -> Result<Option<Token>, Problem> {

@@ -8,15 +8,19 @@ use crate::client::{Error, ErrorKind};
 use crate::rpc::failure::Failure;
 
 /// The answer is an error, or there is no such key.
-const FAILURE: u8 = 1;
+pub const FAILURE: u8 = 1;
 /// The command line or the configuration is wrong.
 pub const USAGE: u8 = 64;
 /// No server answers, or it cannot serve now.
 const UNAVAILABLE: u8 = 69;
 
+/// A bench was below its planned rate, so that it tested something else: try again.
+pub const VOID: u8 = 75;
+
 /// The foot of `larder --help`.
 pub const HELP: &str = "Exit status: 0 done; 1 the answer is an error, or there is no such key; 64 the command line or the \
-                        configuration is wrong; 69 no server answers, or it cannot serve now.";
+                        configuration is wrong; 69 no server answers, or it cannot serve now; 75 a bench was below its \
+                        planned rate, which makes it void.";
 
 /// Why a command ends early: its exit status and its sentence.
 #[derive(Debug)]
