@@ -10,4 +10,5 @@ pub mod peer;
 pub mod proto;
 pub mod status;
 pub mod token;
+pub mod trace;
 pub mod wire;

@@ -15,10 +15,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use larder::rpc::failure::Failure;
-use larder::rpc::metadata::{Trace, timeout};
+use larder::rpc::metadata::timeout;
 use larder::rpc::proto::{tutorial, v1};
+use larder::rpc::trace::Trace;
 use larder::server::accounts::remote::{Policy, RemoteConfig, RemoteService};
 use larder::server::accounts::{Accounts, Asking, Grant};
+use larder::server::trace::Traced;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -147,7 +149,7 @@ async fn ask(accounts: &Accounts, token: &str) -> Result<Grant, Failure> {
 #[tokio::test]
 async fn the_service_hears_the_remaining_deadline_the_trace_and_the_dry_run() {
     let (service, address) = Service::start("/larder.v1.").await;
-    let trace = Trace::of_texts(TRACEPARENT, "vendor=1");
+    let trace = Traced::from(Trace::of_texts(TRACEPARENT, "vendor=1"));
     let deadline = Some(Instant::now() + Duration::from_secs(2));
     let accounts = accounts(address, RemoteService::Auto);
     accounts.grant("good", &Asking { deadline, trace, dry_run: true }).await.unwrap();

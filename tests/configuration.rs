@@ -49,11 +49,12 @@ fn the_documentation_says_what_the_flags_say() {
 }
 
 #[test]
-fn every_flag_has_a_variable_named_after_larder_and_a_sentence() {
+fn every_flag_has_a_variable_named_after_larder_or_opentelemetry_and_a_sentence() {
     for arg in Standalone::command().get_arguments().filter(|arg| !["help", "version"].contains(&arg.get_id().as_str()))
     {
         let variable = arg.get_env().unwrap_or_else(|| panic!("{} has no variable", arg.get_id()));
-        assert!(variable.to_string_lossy().starts_with("LARDER_"), "{variable:?}");
+        let named = |prefix| variable.to_string_lossy().starts_with(prefix);
+        assert!(named("LARDER_") || named("OTEL_"), "{variable:?}");
         assert!(arg.get_help().is_some(), "{variable:?} has no help");
     }
 }

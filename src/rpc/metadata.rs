@@ -33,15 +33,6 @@ static TIMEOUT: HeaderName = HeaderName::from_static(GRPC_TIMEOUT);
 /// Digits of a `grpc-timeout`, by the gRPC HTTP/2 protocol.
 const MAX_TIMEOUT_DIGITS: usize = 8;
 
-/// W3C trace context, passed on as it came. Cheap to clone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trace {
-    /// Absent or valid.
-    pub traceparent: Option<HeaderValue>,
-    /// Absent without a `traceparent`.
-    pub tracestate: Option<HeaderValue>,
-}
-
 /// The token in `authorization: Bearer <token>`; the scheme in any case. `None` without that metadata.
 ///
 /// # Errors
@@ -125,59 +116,6 @@ pub fn dry_run(headers: &HeaderMap) -> Result<bool, Failure> {
         b"0" | b"false" => Ok(false),
         _ => Err(Failure::metadata(DRY_RUN, "give 1, or leave it out")),
     }
-}
-
-impl Trace {
-    /// Reads the trace context. An invalid `traceparent` is ignored together with its `tracestate`, as W3C says.
-    #[must_use]
-    pub fn of(headers: &HeaderMap) -> Self {
-        let Some(traceparent) = headers.get(TRACEPARENT).filter(|value| is_traceparent(value.as_bytes())) else {
-            return Self::default();
-        };
-        Self { traceparent: Some(traceparent.clone()), tracestate: headers.get(TRACESTATE).cloned() }
-    }
-
-    /// The same from the texts of a `CallContext`.
-    #[must_use]
-    pub fn of_texts(traceparent: &str, tracestate: &str) -> Self {
-        if !is_traceparent(traceparent.as_bytes()) {
-            return Self::default();
-        }
-        let state = Some(tracestate).filter(|state| !state.is_empty());
-        Self {
-            traceparent: HeaderValue::from_str(traceparent).ok(),
-            tracestate: state.and_then(|state| HeaderValue::from_str(state).ok()),
-        }
-    }
-
-    /// Writes it, unchanged, for the next hop.
-    pub fn write(&self, headers: &mut HeaderMap) {
-        if let Some(value) = &self.traceparent {
-            headers.insert(HeaderName::from_static(TRACEPARENT), value.clone());
-        }
-        if let Some(value) = &self.tracestate {
-            headers.insert(HeaderName::from_static(TRACESTATE), value.clone());
-        }
-    }
-
-    /// The trace id, 32 hex digits, for logs.
-    #[must_use]
-    pub fn id(&self) -> Option<&str> {
-        self.traceparent.as_ref()?.to_str().ok()?.get(3..35)
-    }
-}
-
-/// W3C Trace Context §3.2: version, trace id and parent id not all zero, flags; a future version may go on after a '-'.
-fn is_traceparent(text: &[u8]) -> bool {
-    let hex = |range: std::ops::Range<usize>| {
-        text.get(range).is_some_and(|part| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
-    };
-    let zero = |range: std::ops::Range<usize>| text[range].iter().all(|b| *b == b'0');
-    let shape = hex(0..2) && hex(3..35) && hex(36..52) && hex(53..55) && [2, 35, 52].iter().all(|at| text[*at] == b'-');
-    if !shape || &text[..2] == b"ff" || zero(3..35) || zero(36..52) {
-        return false;
-    }
-    text.len() == 55 || (&text[..2] != b"00" && text[55] == b'-')
 }
 
 #[cfg(test)]

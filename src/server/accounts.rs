@@ -31,7 +31,7 @@ pub use watch::{FileWatch, OpenError};
 use crate::cache::key::AccountId;
 use crate::cache::limits::MAX_TTL_MS;
 use crate::rpc::failure::Failure;
-use crate::rpc::metadata::Trace;
+use crate::server::trace::Traced;
 
 /// A tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub struct Grant {
 #[derive(Clone, Debug, Default)]
 pub struct Asking {
     pub deadline: Option<Instant>,
-    pub trace: Trace,
+    pub trace: Traced,
     pub dry_run: bool,
 }
 

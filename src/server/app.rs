@@ -5,6 +5,7 @@
 //! [`run`] is the control thread: accounts, certificates, housekeeping, the admin port, signals.
 
 mod cluster;
+mod exporters;
 mod housekeeping;
 mod ports;
 mod ready_file;
@@ -21,6 +22,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
 use self::cluster::Prepared;
+use self::exporters::Exporters;
 pub use self::ports::Addresses;
 use self::ports::Ports;
 use self::ready_file::ReadyFile;
@@ -31,7 +33,7 @@ use super::accounts::remote::RemoteError;
 use super::accounts::watch::{OpenError, POLL_INTERVAL};
 use super::admin;
 use super::clock::Clock;
-use super::config::{AccountsConfig, Config};
+use super::config::{AccountsConfig, Config, ConfigError};
 use super::drain;
 use super::health::Health;
 use super::liveness::Pulse;
@@ -45,6 +47,7 @@ use super::wall::Parts;
 use super::workers::Workers;
 use crate::cache::store::Store;
 use crate::kubernetes::ClientError;
+use crate::rpc::channels::{ChannelError, TargetError};
 
 pub use super::drain::Outcome;
 
@@ -70,6 +73,12 @@ pub enum AppError {
     Tls { error: TlsError },
     #[error("the members cannot be asked for: {error}")]
     Members { error: ClientError },
+    #[error(transparent)]
+    Configuration(#[from] ConfigError),
+    #[error("the collector cannot be told anything: {0}")]
+    Endpoint(#[from] TargetError),
+    #[error("the collector cannot be told anything: {error}")]
+    Collector { error: ChannelError },
     #[error("the memory of this machine is unknown; say with --capacity how much the entries may take")]
     Capacity,
     #[error("cannot write the ready file {path}: {source}")]
@@ -103,6 +112,7 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
     let tls = settings::tls(config).map(Tls::load).transpose().map_err(|error| AppError::Tls { error })?;
     let health = Health::default();
     let metrics = Arc::new(Metrics::new(workers.count()));
+    let (tracer, exporters) = Exporters::start(config)?;
     let parts = Parts {
         cluster: others.as_ref().map(Prepared::cluster),
         store: Arc::clone(&store),
@@ -111,6 +121,7 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
         clock: clock.clone(),
         health: health.clone(),
         metrics: Arc::clone(&metrics),
+        tracer,
     };
     let (trigger, watch) = drain::channel();
     let stack = Stack::new(parts, watch.clone());
@@ -156,6 +167,7 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
         health_wire,
         prober,
         tasks,
+        exporters,
         _ready_file: ready_file,
     };
     Ok(Bound { addresses, shutdown })

@@ -3,18 +3,17 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
 use tokio::time::Instant;
 use tonic::Code;
 
 use super::accounts::Asking;
 use super::method::Method;
 use super::metrics::Refusal;
+use super::trace::{Outcome, Span, Traced, names};
 use super::wall::Connection;
 use super::wall::registry::Principal;
 use crate::cache::store::{Mode, Scope};
 use crate::rpc::failure::Failure;
-use crate::rpc::metadata::Trace;
 
 /// A call in progress.
 #[derive(Debug)]
@@ -27,8 +26,8 @@ pub struct Call {
     pub dry_run: bool,
     /// Who calls; `None` until the wall knows, and for methods without an account.
     pub principal: Option<Arc<Principal>>,
-    /// Only calls that are traced carry the weight.
-    trace: Option<Box<Trace>>,
+    /// Its place in a trace, and its span if it is recorded.
+    pub traced: Traced,
     /// Bytes of request messages read so far.
     pub bytes_in: u64,
     /// Bytes of answers made so far.
@@ -48,7 +47,7 @@ impl Call {
             deadline: None,
             dry_run: false,
             principal: None,
-            trace: None,
+            traced: Traced::No,
             bytes_in: 0,
             bytes_out: 0,
             open: true,
@@ -60,26 +59,10 @@ impl Call {
         &self.connection
     }
 
-    pub(super) fn read_trace(&mut self, headers: &HeaderMap) {
-        self.trace = Some(Box::new(Trace::of(headers)));
-    }
-
-    /// The caller's trace context; empty without one.
-    #[must_use]
-    pub fn trace(&self) -> Trace {
-        self.trace.as_deref().cloned().unwrap_or_default()
-    }
-
-    /// The same for another hop, if there is any.
-    #[must_use]
-    pub fn boxed_trace(&self) -> Option<Box<Trace>> {
-        self.trace.clone()
-    }
-
     /// On whose behalf accounts are asked.
     #[must_use]
     pub fn asking(&self) -> Asking {
-        Asking { deadline: self.deadline, trace: self.trace(), dry_run: self.dry_run }
+        Asking { deadline: self.deadline, trace: self.traced.clone(), dry_run: self.dry_run }
     }
 
     #[must_use]
@@ -136,6 +119,38 @@ impl Call {
         if tracing::enabled!(target: "larder::access", tracing::Level::INFO) {
             self.log(code, took);
         }
+        if let Traced::Recorded(span) = &self.traced {
+            self.end_span(span, code);
+        }
+    }
+
+    #[cold]
+    fn end_span(&self, span: &Span, code: Code) {
+        let wall = &self.connection.wall;
+        span.note(names::SYSTEM, "grpc");
+        span.note(names::METHOD, self.method.traits().name);
+        span.note(names::HOP, 0);
+        span.note(names::PEER_ADDRESS, self.connection.peer.ip().to_string());
+        span.note(names::PEER_PORT, i64::from(self.connection.peer.port()));
+        if let Some(principal) = &self.principal {
+            span.note(names::ACCOUNT, principal.state.tenant.id().to_string());
+        }
+        if let Some(cluster) = &wall.cluster {
+            span.note(names::TOPOLOGY, cluster.digest());
+            if self.method.has_key()
+                && !span.was_forwarded()
+                && let Some(me) = cluster.address()
+            {
+                span.note(names::OWNER, me);
+            }
+        }
+        if self.dry_run {
+            span.note(names::DRY_RUN, true);
+        }
+        if let Some(outcome) = Outcome::of_read(self.method, code) {
+            span.outcome_unless_known(outcome);
+        }
+        span.end(code);
     }
 
     #[cold]
@@ -149,7 +164,8 @@ impl Call {
             bytes_in = self.bytes_in,
             bytes_out = self.bytes_out,
             peer = %self.connection.peer,
-            trace_id = self.trace.as_deref().and_then(Trace::id),
+            trace_id = self.traced.trace_id(),
+            span_id = self.traced.span_id(),
             dry_run = self.dry_run.then_some(true),
             "call"
         );

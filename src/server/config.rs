@@ -1,4 +1,4 @@
-//! The configuration of a replica: every flag, its `LARDER_*` variable, its unit, its default and the reason for it. Read
+//! The configuration of a replica: every flag, its `LARDER_*` (or `OTEL_*`) variable, its unit, its default and the reason for it. Read
 //! once, here; nothing else in Larder looks at the environment for settings. `docs/configuration.md` is made from this file.
 //!
 //! Not here: accounts (a file or a service of their own), and anything that may change while a replica runs.
@@ -12,13 +12,16 @@ use bytesize::ByteSize;
 use clap::builder::Resettable;
 use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
+use super::otlp::Headers;
 use crate::cache::limits::MAX_TTL_MS;
 
 mod check;
 mod cluster;
+mod telemetry;
 
 pub use check::ConfigError;
 pub use cluster::ClusterConfig;
+pub use telemetry::{Compression, TelemetryConfig};
 
 /// Flags of `larder serve`.
 #[derive(Args, Clone, Debug)]
@@ -58,6 +61,9 @@ pub struct Config {
 
     #[command(flatten)]
     pub connections: ConnectionsConfig,
+
+    #[command(flatten)]
+    pub telemetry: TelemetryConfig,
 
     #[command(flatten)]
     pub process: ProcessConfig,
@@ -324,8 +330,8 @@ impl Config {
     }
 }
 
-/// The settings in force, in the order of the help. No setting is a secret (tokens and keys are named by file), and a URL
-/// with a password in it is refused before this is printed.
+/// The settings in force, in the order of the help. No setting is a secret (tokens and keys are named by file) but the metadata
+/// for a collector, of which only the names are told; and a URL with a password in it is refused before this is printed.
 #[must_use]
 pub fn effective(matches: &ArgMatches) -> Vec<Setting> {
     let show = |raw: &OsStr| raw.to_string_lossy().into_owned();
@@ -333,8 +339,13 @@ pub fn effective(matches: &ArgMatches) -> Vec<Setting> {
         .get_arguments()
         .filter_map(|arg| {
             let variable = arg.get_env()?.to_string_lossy().into_owned();
-            let mut values = matches.get_raw(arg.get_id().as_str()).into_iter().flatten();
-            Some(Setting { variable, value: values.next().map(show).unwrap_or_default() })
+            let id = arg.get_id().as_str();
+            let mut values = matches.get_raw(id).into_iter().flatten();
+            let value = match matches.try_get_one::<Headers>(id) {
+                Ok(Some(headers)) => headers.redacted(),
+                _ => values.next().map(show).unwrap_or_default(),
+            };
+            Some(Setting { variable, value })
         })
         .collect()
 }

@@ -34,6 +34,7 @@ use super::codec::PREFIX_BYTES;
 use super::handoff::Verdict;
 use super::method::Method;
 pub use super::peer::{Forward, Forwarded};
+use super::trace::{Kind, Outcome, Traced, names};
 use super::wall::Wall;
 use crate::cache::key::Key;
 use crate::cache::route::route_hash;
@@ -125,10 +126,16 @@ impl Journey<'_> {
     async fn wait(&self, place: Place) -> Result<Option<Result<Answered, Failure>>, Failure> {
         let mut ticket = self.cluster.handoff.submit(place, Origin::Client)?;
         loop {
-            match ticket.verdict().await {
+            let waiting = self.forward.trace.child(Kind::Internal, names::WAIT);
+            let verdict = ticket.verdict().await;
+            end_wait(&waiting, &verdict);
+            match verdict {
                 // The ticket lives until the operation ran: until then the key stays resolved.
                 Verdict::Run => match self.here(None).await {
-                    Attempt::Over(outcome) => return Ok(Some(outcome)),
+                    Attempt::Over(outcome) => {
+                        self.forward.trace.outcome(Outcome::Fetched);
+                        return Ok(Some(outcome));
+                    }
                     Attempt::TurnedAway | Attempt::Unknown => ticket.again(),
                 },
                 Verdict::Forward(to) => match self.there(&to).await {
@@ -221,6 +228,19 @@ fn repeat_of(forward: &Forward) -> Repeat {
     }
 }
 
+/// A span of waiting for the hand-off is over.
+fn end_wait(waiting: &Traced, verdict: &Verdict) {
+    let Some(span) = waiting.span() else { return };
+    span.outcome(match verdict {
+        Verdict::Run => Outcome::Fetched,
+        Verdict::Forward(_) => Outcome::Forwarded,
+        Verdict::Moved => Outcome::Moved,
+        Verdict::Unknown => Outcome::Unknown,
+        Verdict::Fenced => Outcome::Refused,
+    });
+    span.end_without_code();
+}
+
 /// Where the key of an operation lies. Its messages all have the key as field 1.
 fn place_of(forward: &Forward) -> Result<Place, Failure> {
     let request: v1::GetRequest = convert::decode(raw::first_field(&forward.message))?;
@@ -248,6 +268,7 @@ pub(super) fn message_of(answered: Answered) -> Bytes {
 mod tests {
     use super::*;
     use crate::cache::key::AccountId;
+    use crate::server::trace::Traced;
 
     fn repeat(method: Method, message: &impl prost::Message, dry_run: bool) -> Repeat {
         repeat_of(&Forward {
@@ -257,7 +278,7 @@ mod tests {
             payer: None,
             deadline: None,
             dry_run,
-            trace: None,
+            trace: Traced::No,
         })
     }
 

@@ -16,12 +16,13 @@ use super::forward::Forward;
 use super::held::Share;
 use super::method::Method;
 use super::metrics::Refusal;
+use super::trace::Traced;
 use super::wall::Wall;
 use super::wall::registry::Principal;
 use crate::rpc::failure::Failure;
-use crate::rpc::metadata::Trace;
 use crate::rpc::proto::v1;
 use crate::rpc::status;
+use crate::rpc::trace::Trace;
 
 /// Bytes of one message of results. A single result that is larger goes alone.
 pub const CHUNK_BYTES: usize = 512 * 1024;
@@ -295,7 +296,7 @@ pub fn forward(
         payer: Some((id.clone(), *principal.limits())),
         deadline: Some(call.deadline.map_or(due, |deadline| deadline.min(due))),
         dry_run: is_dry_run(call, context),
-        trace: own_trace(context).map(Box::new).or_else(|| call.boxed_trace()),
+        trace: own_trace(context).map_or_else(|| call.traced.clone(), Traced::Passed),
     }
 }
 
@@ -308,19 +309,20 @@ pub fn is_dry_run(call: &Call, context: Option<&v1::CallContext>) -> bool {
 /// The trace context that an item has of its own.
 fn own_trace(context: Option<&v1::CallContext>) -> Option<Trace> {
     let context = context.filter(|context| !context.traceparent.is_empty())?;
-    Some(Trace::of_texts(&context.traceparent, &context.tracestate)).filter(|trace| trace.traceparent.is_some())
+    Trace::of_texts(&context.traceparent, &context.tracestate)
 }
 
 #[cold]
 fn log(call: &Call, method: Method, code: Code, context: Option<&v1::CallContext>) {
-    let trace = own_trace(context).unwrap_or_else(|| call.trace());
+    let traced = own_trace(context).map_or_else(|| call.traced.clone(), Traced::Passed);
     tracing::debug!(
         target: "larder::access",
         method = method.traits().name,
         code = ?code,
         account = call.principal.as_ref().map(|principal| principal.state.tenant.id().as_str()),
         peer = %call.connection().peer,
-        trace_id = trace.id(),
+        trace_id = traced.trace_id(),
+        span_id = traced.span_id(),
         dry_run = is_dry_run(call, context).then_some(true),
         "item"
     );

@@ -176,6 +176,12 @@ impl Method {
         &TABLE[self as usize].1
     }
 
+    /// Whether a call is one operation on one key.
+    #[must_use]
+    pub const fn has_key(self) -> bool {
+        matches!(self, M::Store | M::Get | M::Delete | M::Touch | M::Increment | M::TutorialStore | M::TutorialGet)
+    }
+
     /// Whether the tutorial's API has it.
     #[must_use]
     pub const fn is_tutorial(self) -> bool {

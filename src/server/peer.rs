@@ -35,9 +35,9 @@ pub use self::error::{CallError, ForwardError};
 pub use self::serve::{MAX_CONNECTIONS, Service, ServiceConfig, wire_config};
 use super::accounts::Limits;
 use super::method::Method;
+use super::trace::Traced;
 use crate::cache::key::AccountId;
 use crate::rpc::failure::Failure;
-use crate::rpc::metadata::Trace;
 
 /// An operation of a client, on its way to the key's owner.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub struct Forward {
     /// When it must have ended. Travels as what is left of it.
     pub deadline: Option<Instant>,
     pub dry_run: bool,
-    pub trace: Option<Box<Trace>>,
+    pub trace: Traced,
 }
 
 /// What became of a forwarded operation.
@@ -67,6 +67,9 @@ pub enum Forwarded {
 
 /// Carries out what other replicas forward.
 pub trait CarryOut: Send + Sync + 'static {
+    /// Before anything else: if its caller records the operation, so may this replica.
+    fn take_up(&self, _forward: &mut Forward) {}
+
     /// At once, if nothing has to be waited for. Called on a worker, for every forward that comes.
     fn try_now(&self, forward: &Forward, now: Instant) -> Option<Forwarded>;
 

@@ -59,7 +59,7 @@ async fn ask_others(cluster: &Cluster, call: &Call, account: &AccountId, answer:
         payer: None,
         deadline: Some(due),
         dry_run: false,
-        trace: call.boxed_trace(),
+        trace: call.traced.clone(),
     };
     let (topology, me) = (cluster.handoff.topology(), cluster.handoff.me());
     let others: Vec<&Present> = topology.present().filter(|member| member.id.uid != me.uid).collect();

@@ -58,7 +58,7 @@ fn of_tutorial(call: &Call, message: Bytes) -> Forward {
         payer,
         deadline: call.deadline,
         dry_run: call.dry_run,
-        trace: call.boxed_trace(),
+        trace: call.traced.clone(),
     }
 }
 

@@ -20,13 +20,13 @@ use super::call::Call;
 use super::drain::{Phase, Watch};
 use super::forward::{Cluster, Forward, Sent};
 use super::method::Method;
+use super::trace::Traced;
 use super::wall::Wall;
 use crate::cache::cursor::Cursor;
 use crate::cache::key::AccountId;
 use crate::ownership::member::MemberId;
 use crate::ownership::shard::Standing;
 use crate::rpc::failure::Failure;
-use crate::rpc::metadata::Trace;
 
 /// How long another replica may take for one step before it is asked again. A step is a millisecond of work; the largest has
 /// one entry of 4 MiB.
@@ -78,7 +78,7 @@ pub struct Walk<S: Step> {
     ended: bool,
     elsewhere: Option<Elsewhere<S>>,
     deadline: Option<Instant>,
-    trace: Trace,
+    trace: Traced,
     drain: Watch,
 }
 
@@ -89,7 +89,7 @@ impl<S: Step> Walk<S> {
     #[must_use]
     pub fn new(call: &Call, step: S, after: Option<Cursor>, drain: Watch) -> Self {
         let wall = Arc::clone(&call.connection().wall);
-        let (deadline, trace) = (call.deadline, call.trace());
+        let (deadline, trace) = (call.deadline, call.traced.clone());
         Self { wall, step, after, ended: false, elsewhere: None, deadline, trace, drain }
     }
 
@@ -154,7 +154,7 @@ struct Asking<S> {
     step: S,
     after: Option<Cursor>,
     deadline: Option<Instant>,
-    trace: Trace,
+    trace: Traced,
 }
 
 impl<S: Step> Asking<S> {
@@ -190,7 +190,7 @@ impl<S: Step> Asking<S> {
             payer: None,
             deadline: Some(due),
             dry_run: self.step.dry_run(),
-            trace: self.trace.traceparent.is_some().then(|| Box::new(self.trace.clone())),
+            trace: self.trace.clone(),
         };
         match timeout_at(due, cluster.send(owner, &forward)).await {
             Ok(Sent::Answer(Ok(message))) => self.step.read(message),

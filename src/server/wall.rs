@@ -37,6 +37,7 @@ use super::held::Held;
 use super::method::{Access, Kind, Method};
 use super::metrics::{Metrics, Sources, WorkerMetrics};
 use super::topology::Watchers;
+use super::trace::{Traced, Tracer};
 use crate::cache::key::{AccountId, TUTORIAL_ACCOUNT};
 use crate::cache::limits::{MAX_TTL_MS, STOCK_MESSAGE_BYTES};
 use crate::cache::quota::{Tenant, TokenBucket};
@@ -44,6 +45,7 @@ use crate::cache::store::Store;
 use crate::rpc::failure::Failure;
 use crate::rpc::metadata;
 use crate::rpc::token::Token;
+use crate::rpc::trace::Trace;
 
 /// The wall's limits; what an operator may set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +81,8 @@ pub struct Parts {
     pub clock: Clock,
     pub health: Health,
     pub metrics: Arc<Metrics>,
+    /// None: nothing is recorded.
+    pub tracer: Option<Tracer>,
 }
 
 /// The wall of a replica, shared by all its connections.
@@ -91,6 +95,8 @@ pub struct Wall {
     pub clock: Clock,
     pub health: Health,
     pub metrics: Arc<Metrics>,
+    /// None: nothing is recorded.
+    pub tracer: Option<Tracer>,
     pub accounted: Arc<Accounted>,
     pub held: Arc<Held>,
     pub watchers: Watchers,
@@ -145,7 +151,7 @@ impl Default for WallConfig {
 impl Wall {
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { cluster, store, accounts, config, clock, health, metrics } = parts;
+        let Parts { cluster, store, accounts, config, clock, health, metrics, tracer } = parts;
         // "tutorial" is a valid id by its spelling, so this cannot fail.
         #[expect(clippy::expect_used, reason = "a constant that a test checks")]
         let id = AccountId::new(TUTORIAL_ACCOUNT).expect("the tutorial's account has a valid id");
@@ -163,6 +169,7 @@ impl Wall {
             clock,
             health,
             metrics,
+            tracer,
         };
         wall.apply_accounts();
         Arc::new(wall)
@@ -195,7 +202,8 @@ impl Wall {
     pub fn sources(&self) -> Sources {
         let handoff = self.cluster.as_ref().map(|cluster| cluster.handoff.clone());
         let (metrics, store, accounts) = (self.metrics.clone(), self.store.clone(), self.accounted.clone());
-        Sources { metrics, store, accounts, source: self.accounts.clone(), held: self.held.clone(), handoff }
+        let (source, held, tracer) = (self.accounts.clone(), self.held.clone(), self.tracer.clone());
+        Sources { metrics, store, accounts, source, held, tracer, handoff }
     }
 
     /// A connection's side of the wall.
@@ -244,6 +252,9 @@ impl Connection {
         let wall = &*self.wall;
         let traits = call.method.traits();
         let seen = Seen::of(headers);
+        if traits.access != Access::Probe {
+            call.traced = self.trace(&seen, traits.name, headers);
+        }
         if seen.bytes > wall.config.max_metadata_bytes {
             return Err(Failure::MetadataTooLarge { limit: wall.config.max_metadata_bytes });
         }
@@ -263,9 +274,6 @@ impl Connection {
         if seen.dry_run {
             call.dry_run = metadata::dry_run(headers)?;
         }
-        if seen.trace {
-            call.read_trace(headers);
-        }
         match traits.access {
             Access::Open | Access::Probe => Ok(Admission::In),
             Access::Read | Access::Write => {
@@ -275,6 +283,15 @@ impl Connection {
                 }
                 Ok(admission)
             }
+        }
+    }
+
+    /// A call's place in its trace; its span begins here, so that it also tells what the wall refuses.
+    fn trace(&self, seen: &Seen, name: &'static str, headers: &HeaderMap) -> Traced {
+        let parent = if seen.trace { Trace::of(headers) } else { None };
+        match &self.wall.tracer {
+            None => parent.into(),
+            Some(tracer) => tracer.server(name, parent),
         }
     }
 

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use larder::cache::key::AccountId;
 use larder::ownership::message::Refusal;
 use larder::rpc::failure::Failure;
-use larder::rpc::metadata::Trace;
+use larder::rpc::trace::Trace;
 use larder::server::accounts::Limits;
 use larder::server::method::Method;
 use larder::server::peer::{Forward, ForwardError, Forwarded};
@@ -32,7 +32,7 @@ async fn everything_that_belongs_to_a_forward_arrives() {
         payer: Some((id("team-7"), limits)),
         deadline: Some(Instant::now() + Duration::from_secs(30)),
         dry_run: true,
-        trace: Some(Box::new(trace)),
+        trace: trace.into(),
         ..get("one")
     };
     for forward in [whole.clone(), get("two"), get(""), whole] {
@@ -40,7 +40,8 @@ async fn everything_that_belongs_to_a_forward_arrives() {
         assert_eq!(came, Ok(Forwarded::Answer(Ok(forward.message.clone()))));
         let seen = owner.echo.seen.lock().pop().unwrap();
         assert_eq!((seen.method, &seen.message, &seen.space), (forward.method, &forward.message, &forward.space));
-        assert_eq!((&seen.payer, seen.dry_run, &seen.trace), (&forward.payer, forward.dry_run, &forward.trace));
+        assert_eq!((&seen.payer, seen.dry_run), (&forward.payer, forward.dry_run));
+        assert_eq!(seen.trace.context(), forward.trace.context());
         assert_eq!(seen.deadline.is_some(), forward.deadline.is_some());
         if let (Some(there), Some(here)) = (seen.deadline, forward.deadline) {
             let difference = there.max(here) - there.min(here);

@@ -20,6 +20,7 @@ use larder::server::method::Method;
 use larder::server::peer::desk::{Desk, Reply, Waiting};
 use larder::server::peer::{CarryOut, Forward, Forwarded, Peers, PeersConfig, Service, ServiceConfig, wire_config};
 use larder::server::tls::Tls;
+use larder::server::trace::Traced;
 use larder::server::workers::Workers;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -246,7 +247,7 @@ pub fn get(message: impl Into<Bytes>) -> Forward {
         payer: None,
         deadline: None,
         dry_run: false,
-        trace: None,
+        trace: Traced::No,
     }
 }
 

@@ -125,6 +125,7 @@ impl Builder {
             clock,
             health: health.clone(),
             metrics: Arc::new(Metrics::new(2)),
+            tracer: None,
         };
         let stack = Stack::new(parts, watch.clone());
         let wall = stack.wall().clone();

@@ -4,18 +4,23 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry_proto::tonic::resource::v1::Resource;
+
+use super::AppError;
 use crate::cache::store::StoreConfig;
 use crate::cluster::Family;
 use crate::ownership::member::Uid;
 use crate::server::accept::WireConfig;
 use crate::server::accounts::remote::{Policy, RemoteConfig, RemoteService};
 use crate::server::admin::Pages;
-use crate::server::config::{AccountsConfig, AccountsService, ClientAuth, Config};
+use crate::server::config::{AccountsConfig, AccountsService, ClientAuth, Compression, Config};
 use crate::server::handoff::{HandoffConfig, page};
 use crate::server::health::Health;
 use crate::server::memory::{Kernel, Source};
+use crate::server::otlp::{self, OtlpConfig};
 use crate::server::readiness::Readiness;
 use crate::server::tls::{ClientCertificates, TlsConfig};
+use crate::server::trace::TracesConfig;
 use crate::server::wall::{Wall, WallConfig};
 
 /// Shards per worker: enough that two threads seldom meet at one lock.
@@ -32,6 +37,9 @@ const MAX_HELD_BYTES: u64 = 1024 * 1024 * 1024;
 /// Bytes of one page of a hand-off. A page is encoded and decoded in one go, on a thread that serves requests too: so few that
 /// it takes well under a millisecond, and so many that the round trip does not matter.
 const PAGE_BYTES: usize = 256 * 1024;
+
+/// What a service is called that nobody has named.
+const DEFAULT_SERVICE: &str = "larder";
 
 /// Longer than any process lives, and far from where adding it to a moment overflows.
 const FOR_EVER: Duration = Duration::from_hours(100 * 365 * 24);
@@ -154,6 +162,53 @@ fn place(config: &Config, listens: SocketAddr) -> SocketAddr {
 /// That of the replica's own place on the ring.
 pub(super) fn family(config: &Config) -> Family {
     config.cluster.address_family.unwrap_or_else(|| Family::of(config.cluster.advertise.unwrap_or(config.listen).ip()))
+}
+
+/// Whom a collector hears from.
+pub(super) fn resource(config: &Config) -> Result<Resource, AppError> {
+    let its = &config.telemetry;
+    let uid = config.cluster.uid.clone().unwrap_or_else(|| format!("{:016x}", rand::random::<u64>()));
+    let mut attributes = vec![
+        (
+            "service.name".to_owned(),
+            Some(&its.service_name).filter(|name| !name.is_empty()).map_or(DEFAULT_SERVICE, |name| name).to_owned(),
+        ),
+        ("service.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        ("service.instance.id".to_owned(), uid),
+    ];
+    for (key, value) in its.attributes()? {
+        match attributes.iter_mut().find(|(known, _)| *known == key) {
+            // The name has a setting of its own, which wins where it is given.
+            Some((name, _)) if name == "service.name" && its.service_name != DEFAULT_SERVICE => {}
+            Some(known) => known.1 = value,
+            None => attributes.push((key, value)),
+        }
+    }
+    Ok(otlp::resource(&attributes))
+}
+
+/// How a collector at an endpoint is told something.
+pub(super) fn otlp(config: &Config, endpoint: &str) -> Result<OtlpConfig, AppError> {
+    let its = &config.telemetry;
+    Ok(OtlpConfig {
+        target: endpoint.parse()?,
+        ca: its.otlp_ca.clone().filter(|path| !path.as_os_str().is_empty()),
+        headers: its.otlp_headers.clone(),
+        timeout: its.otlp_timeout,
+        gzip: its.otlp_compression == Compression::Gzip,
+    })
+}
+
+pub(super) fn traces(config: &Config, endpoint: &str) -> Result<TracesConfig, AppError> {
+    let its = &config.telemetry;
+    Ok(TracesConfig {
+        otlp: otlp(config, endpoint)?,
+        sampler: its.sampler()?,
+        queue: its.span_queue,
+        batch: its.span_batch,
+        delay: its.span_delay,
+        within: its.span_timeout,
+    })
 }
 
 /// 0 in the configuration means: never.

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::HEALTH_DRAIN;
 use super::cluster::Members;
+use super::exporters::Exporters;
 use super::ready_file::ReadyFile;
 use crate::server::accept::WireHandle;
 use crate::server::drain::{Outcome, Trigger};
@@ -32,6 +33,8 @@ pub struct Shutdown {
     pub(super) health_wire: WireHandle,
     pub(super) prober: Workers,
     pub(super) tasks: JoinSet<()>,
+    /// Last: spans and figures of the end go out too.
+    pub(super) exporters: Exporters,
     /// Removed with this.
     pub(super) _ready_file: Option<ReadyFile>,
 }
@@ -93,6 +96,7 @@ impl Shutdown {
         }
         self.health_trigger.drain(HEALTH_DRAIN).await;
         self.tasks.shutdown().await;
+        self.exporters.end().await;
         tracing::info!(?outcome, probes = self.health_wire.connections(), "ended");
         let (workers, prober) = (self.workers, self.prober);
         // A worker may be in the middle of something long; its thread is joined away from this one.

@@ -30,6 +30,7 @@ fn call() -> (Arc<Wall>, Call) {
         clock: Clock::start(),
         health: Health::default(),
         metrics: Arc::new(Metrics::new(1)),
+        tracer: None,
     });
     let connection = wall.connection("127.0.0.1:1".parse().unwrap(), 0);
     (wall, Call::begin(connection, Method::Dump))

@@ -79,6 +79,7 @@ impl Config {
         if self.process.workers > MAX_WORKERS {
             return Err(ConfigError(format!("--workers is over {MAX_WORKERS}; give the number of cores, or 0")));
         }
+        self.telemetry.check()?;
         self.check_ports()
     }
 

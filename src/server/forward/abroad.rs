@@ -286,6 +286,7 @@ fn reads(method: Method) -> bool {
 mod tests {
     use super::*;
     use crate::cache::key::AccountId;
+    use crate::server::trace::Traced;
 
     fn item(number: u64, method: Method) -> Item {
         let forward = Forward {
@@ -295,7 +296,7 @@ mod tests {
             payer: None,
             deadline: None,
             dry_run: false,
-            trace: None,
+            trace: Traced::No,
         };
         Item { number, method, context: None, forward, kept: None }
     }

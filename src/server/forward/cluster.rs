@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
+use tonic::Code;
 
 use super::{Forward, Forwarded};
-use crate::ownership::member::MemberId;
+use crate::ownership::member::{Endpoint, MemberId};
 use crate::rpc::failure::Failure;
 use crate::server::handoff::Handoff;
 use crate::server::peer::{ForwardError, Peers};
+use crate::server::trace::{Kind, Outcome, Span, Traced, names};
 
 /// How long a caller should stay away when an owner takes no more: about what the calls that it has take.
 const FULL_RETRY: Duration = Duration::from_millis(100);
@@ -53,6 +55,19 @@ impl Cluster {
         self.handoff.topology().ring().entries() > 0
     }
 
+    /// Of the view of the members, as text.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        format!("{:?}", self.handoff.topology().digest())
+    }
+
+    /// This replica's place on the ring; none while it is in nobody's view.
+    #[must_use]
+    pub fn address(&self) -> Option<String> {
+        let (topology, me) = (self.handoff.topology(), self.handoff.me());
+        topology.present_as(&me.uid).map(|member| member.endpoint.address.to_string())
+    }
+
     /// Forwards an operation to a member. The caller keeps the deadline.
     pub async fn send(&self, to: &MemberId, forward: &Forward) -> Sent {
         let topology = self.handoff.topology();
@@ -60,7 +75,10 @@ impl Cluster {
             // The shards have another view than what is published: a moment later they will not.
             return Sent::TurnedAway;
         };
-        let sent = self.peers.forward(to, &member.endpoint.peer, forward).await;
+        let sent = match &forward.trace {
+            Traced::Recorded(span) => self.send_traced(to, &member.endpoint, forward, span).await,
+            Traced::No | Traced::Passed(_) => self.peers.forward(to, &member.endpoint.peer, forward).await,
+        };
         let counts = &self.handoff.figures().forwards;
         let (count, sent) = match sent {
             Ok(Forwarded::Answer(answer)) => (&counts.sent, Sent::Answer(answer)),
@@ -75,6 +93,40 @@ impl Cluster {
             Err(ForwardError::Unknown) => (&counts.unknown, Sent::Unknown),
         };
         count.fetch_add(1, Ordering::Relaxed);
+        sent
+    }
+
+    /// The same with a span of its own, which the owner's is a child of.
+    async fn send_traced(
+        &self,
+        to: &MemberId,
+        endpoint: &Endpoint,
+        forward: &Forward,
+        span: &Span,
+    ) -> Result<Forwarded, ForwardError> {
+        let way = span.child(Kind::Client, names::FORWARD);
+        way.note(names::SYSTEM, "grpc");
+        way.note(names::METHOD, names::FORWARD);
+        way.note(names::OWNER, endpoint.address.to_string());
+        way.note(names::TOPOLOGY, self.digest());
+        if let Some((host, port)) = endpoint.peer.rsplit_once(':') {
+            way.note(names::SERVER_ADDRESS, host.trim_matches(['[', ']']).to_owned());
+            way.note(names::SERVER_PORT, port.parse().unwrap_or(0_i64));
+        }
+        let forward = Forward { trace: Traced::Recorded(way.clone()), ..forward.clone() };
+        let sent = self.peers.forward(to, &endpoint.peer, &forward).await;
+        let (outcome, code) = match &sent {
+            Ok(Forwarded::Answer(answer)) => (None, answer.as_ref().err().map_or(Code::Ok, Failure::code)),
+            Ok(Forwarded::Moved) => (Some(Outcome::Moved), Code::Ok),
+            Err(ForwardError::Refused) => (Some(Outcome::Refused), Code::Unavailable),
+            Err(ForwardError::Full) => (Some(Outcome::Refused), Code::ResourceExhausted),
+            Err(ForwardError::Unknown) => (Some(Outcome::Unknown), Code::Unavailable),
+        };
+        match outcome {
+            Some(outcome) => way.outcome(outcome),
+            None => span.forwarded(endpoint.address.to_string()),
+        }
+        way.end(code);
         sent
     }
 }

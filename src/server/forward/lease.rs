@@ -6,6 +6,7 @@ use crate::cache::store::Mode;
 use crate::ownership::LeaseAsk;
 use crate::rpc::failure::Failure;
 use crate::server::call::mode;
+use crate::server::trace::{Kind, names};
 use crate::server::wall::Wall;
 
 /// What one operation has asked for.
@@ -47,7 +48,12 @@ impl Leases {
         let budget = wall.store.tenant(&account).budget();
         let (max_keys, max_bytes) = (budget.max_keys, budget.max_bytes);
         let ask = LeaseAsk { account, keys, bytes, max_keys, max_bytes, dry_run: forward.dry_run };
-        match cluster.handoff.lease(ask, forward.deadline).await {
+        let waiting = forward.trace.child(Kind::Internal, names::LEASE);
+        let leased = cluster.handoff.lease(ask, forward.deadline).await;
+        if let Some(span) = waiting.span() {
+            span.end_without_code();
+        }
+        match leased {
             Ok(()) if forward.dry_run => self.mode = Mode::DryRunThatFits,
             Ok(()) => {}
             // The key may have come into being meanwhile, or have grown; then it needs less.

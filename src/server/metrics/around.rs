@@ -1,6 +1,7 @@
 //! Metrics of what stands around the calls: connections, certificates, and where accounts come from.
 
 use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
 
 use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
@@ -9,6 +10,7 @@ use super::Metrics;
 use super::render::{counter, single_counter, single_gauge};
 use crate::server::accept::Ended;
 use crate::server::accounts::Accounts;
+use crate::server::trace::Tracer;
 
 /// What the wire counted; nothing before it runs.
 pub(super) fn connections(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
@@ -36,6 +38,19 @@ pub(super) fn certificates(encoder: &mut DescriptorEncoder<'_>, metrics: &Metric
     single_counter(encoder, "larder_tls_reloads", "Times changed certificates were taken", tls.reloads())?;
     let help = "Times changed certificates could not be used, and the ones of before stayed";
     single_counter(encoder, "larder_tls_reload_failures", help, tls.failed_reloads())
+}
+
+/// What became of spans; nothing where none are made.
+pub(super) fn spans(encoder: &mut DescriptorEncoder<'_>, tracer: Option<&Tracer>) -> fmt::Result {
+    let Some(tracer) = tracer else { return Ok(()) };
+    let its = tracer.counts();
+    let help =
+        "Spans by what became of them: dropped ones found no room in the queue, failed ones the collector did not take";
+    let mut family = encoder.encode_descriptor("larder_spans", help, None, MetricType::Counter)?;
+    for (outcome, count) in [("exported", &its.exported), ("dropped", &its.dropped), ("failed", &its.failed)] {
+        counter(&mut family, &[("outcome", outcome)], count.load(Relaxed))?;
+    }
+    Ok(())
 }
 
 /// How the accounts are doing, by where they come from.

@@ -19,6 +19,7 @@ use crate::server::accounts::Accounts;
 use crate::server::handoff::Handoff;
 use crate::server::held::Held;
 use crate::server::method::Method;
+use crate::server::trace::Tracer;
 use crate::server::wall::registry::{AccountCounts, Accounted};
 
 /// What `render` reads beside the counters themselves.
@@ -28,6 +29,8 @@ pub struct Sources {
     pub accounts: Arc<Accounted>,
     pub source: Accounts,
     pub held: Arc<Held>,
+    /// None: nothing is recorded.
+    pub tracer: Option<Tracer>,
     /// None: this replica is alone.
     pub handoff: Option<Handoff>,
 }
@@ -39,6 +42,7 @@ struct Snapshot {
     accounts: Vec<AccountCounts>,
     source: Accounts,
     held_bytes: u64,
+    tracer: Option<Tracer>,
     handoff: Option<Handoff>,
 }
 
@@ -57,6 +61,7 @@ impl Sources {
             accounts: self.accounts.counts(),
             source: self.source.clone(),
             held_bytes: self.held.bytes(),
+            tracer: self.tracer.clone(),
             handoff: self.handoff.clone(),
         };
         let mut registry = Registry::default();
@@ -98,6 +103,7 @@ impl Collector for Snapshot {
         around::connections(&mut encoder, &self.metrics)?;
         around::certificates(&mut encoder, &self.metrics)?;
         around::accounts(&mut encoder, &self.source)?;
+        around::spans(&mut encoder, self.tracer.as_ref())?;
         cluster::encode(&mut encoder, self.handoff.as_ref())?;
         peers::encode(&mut encoder, &self.metrics)?;
         self.process(&mut encoder)

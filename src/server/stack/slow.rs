@@ -202,7 +202,7 @@ fn of_call(call: &Call, message: Bytes) -> Result<Forward, Failure> {
         payer: Some((id.clone(), *principal.limits())),
         deadline: call.deadline,
         dry_run: call.dry_run,
-        trace: call.boxed_trace(),
+        trace: call.traced.clone(),
     })
 }
 

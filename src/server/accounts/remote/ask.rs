@@ -17,8 +17,9 @@ use super::super::Account;
 use super::super::answer::{self, AnswerError};
 use super::super::hash::Digest;
 use super::RemoteService;
-use crate::rpc::metadata::{DRY_RUN, Trace};
+use crate::rpc::metadata::DRY_RUN;
 use crate::rpc::proto::{tutorial, v1};
+use crate::server::trace::{Kind, Traced, names};
 
 /// What is asked, and on whose behalf.
 #[derive(Clone)]
@@ -26,7 +27,7 @@ pub(super) struct Question {
     pub(super) token: Zeroizing<String>,
     pub(super) digest: Digest,
     pub(super) timeout: Duration,
-    pub(super) trace: Trace,
+    pub(super) trace: Traced,
     pub(super) dry_run: bool,
 }
 
@@ -37,6 +38,9 @@ pub(super) enum Answer {
     Known(Account, bool),
     Unknown,
 }
+
+/// One call to the service.
+struct Asked(Traced);
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -113,8 +117,9 @@ impl GrpcAsk {
     async fn ask_larder(&self, question: &Question) -> Result<Option<Answer>, AskError> {
         let mut client =
             v1::accounts_client::AccountsClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER_BYTES);
-        let request = question.request(v1::GetByTokenRequest { token: question.token.to_string() });
-        match client.get_by_token(request).await {
+        let (request, asked) =
+            question.request(names::ASK, v1::GetByTokenRequest { token: question.token.to_string() });
+        match asked.over(client.get_by_token(request).await) {
             Ok(answer) => known(answer::of_v1(answer.into_inner().account, &question.digest)),
             Err(status) => question.unknown(&status),
         }
@@ -124,8 +129,9 @@ impl GrpcAsk {
     async fn ask_tutorial(&self, question: &Question) -> Result<Option<Answer>, AskError> {
         let mut client = tutorial::accounts_client::AccountsClient::new(self.channel.clone())
             .max_decoding_message_size(MAX_ANSWER_BYTES);
-        let request = question.request(tutorial::GetByTokenReq { token: question.token.to_string() });
-        match client.get_by_token(request).await {
+        let (request, asked) =
+            question.request(names::ASK_TUTORIAL, tutorial::GetByTokenReq { token: question.token.to_string() });
+        match asked.over(client.get_by_token(request).await) {
             Ok(answer) => known(answer::of_tutorial(answer.into_inner().account, &question.digest)),
             Err(status) => question.unknown(&status),
         }
@@ -138,15 +144,32 @@ impl Ask for GrpcAsk {
     }
 }
 
+impl Asked {
+    fn over<T>(self, said: Result<T, Status>) -> Result<T, Status> {
+        if let Some(span) = self.0.span() {
+            span.end(said.as_ref().err().map_or(Code::Ok, Status::code));
+        }
+        said
+    }
+}
+
 impl Question {
-    fn request<T>(&self, message: T) -> Request<T> {
+    /// The request, and the span of its way if it is recorded.
+    fn request<T>(&self, method: &'static str, message: T) -> (Request<T>, Asked) {
         let mut request = Request::new(message);
         request.set_timeout(self.timeout);
-        self.trace.write(request.metadata_mut().as_mut());
+        let asked = Asked(self.trace.child(Kind::Client, method));
+        if let Some(span) = asked.0.span() {
+            span.note(names::SYSTEM, "grpc");
+            span.note(names::METHOD, method);
+        }
+        if let Some(trace) = asked.0.context() {
+            trace.write(request.metadata_mut().as_mut());
+        }
         if self.dry_run {
             request.metadata_mut().insert(DRY_RUN, tonic::metadata::MetadataValue::from_static("1"));
         }
-        request
+        (request, asked)
     }
 
     /// `None`: the server does not serve that. A message that repeats the token is kept without it.

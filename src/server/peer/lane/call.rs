@@ -1,11 +1,9 @@
 //! How a forward is written: by hand, straight into the outgoing message, because this is every forwarded call's way. The
 //! same bytes as prost would write of a `ForwardedCall`.
 
-use http::HeaderValue;
-
 use super::State;
-use crate::rpc::metadata::Trace;
 use crate::rpc::proto::peer::v1::Operation;
+use crate::rpc::trace::Trace;
 use crate::server::codec::encode::{bytes_len, nested_len, number_len, put_bytes, put_nested, put_number};
 use crate::server::peer::Forward;
 
@@ -34,7 +32,9 @@ impl State {
         // The payer first: if it is the same account, its limits are told with it.
         let payer = payer.map_or(0, |(id, limits)| self.told.number(id, Some(limits), &mut batch.message));
         let space = self.told.number(&forward.space, None, &mut batch.message);
-        let (parent, state) = forward.trace.as_deref().map(texts).unwrap_or_default();
+        let parent = forward.trace.context().map(Trace::traceparent);
+        let parent = parent.as_ref().map_or(&[][..], |parent| parent);
+        let state = forward.trace.context().map_or("", Trace::tracestate).as_bytes();
         let trace = bytes_len(TRACEPARENT, parent.len()) + bytes_len(TRACESTATE, state.len());
         // The numbers are the protocol's, all above 0.
         let operation = operation as u64;
@@ -63,12 +63,4 @@ impl State {
         batch.calls += 1;
         self.queued_bytes += batch.message.len() - before;
     }
-}
-
-/// Texts only: a protobuf string is UTF-8, and a header may be anything.
-fn texts(trace: &Trace) -> (&[u8], &[u8]) {
-    fn text(value: Option<&HeaderValue>) -> &[u8] {
-        value.and_then(|value| value.to_str().ok()).unwrap_or_default().as_bytes()
-    }
-    (text(trace.traceparent.as_ref()), text(trace.tracestate.as_ref()))
 }

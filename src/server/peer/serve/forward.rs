@@ -25,9 +25,9 @@ use self::answer::{Answers, Outcome};
 use super::{Answering, Body, Inner, MAX_FORWARD_BYTES, failed, ok_trailers, response};
 use crate::ownership::message::{Refusal, Stamp};
 use crate::rpc::failure::Failure;
-use crate::rpc::metadata::Trace;
 use crate::rpc::peer::{hello_to, refusal_to, stamp_of, stamp_to};
 use crate::rpc::proto::peer::v1::{self as pb, ForwardRequest, ForwardResponse, ForwardedCall};
+use crate::rpc::trace::Trace;
 use crate::server::codec::Messages;
 use crate::server::connection::Peer;
 use crate::server::peer::desk::Waiting;
@@ -286,7 +286,7 @@ impl Stream {
     /// `None` if it has to wait.
     fn attempt(&mut self, call: ForwardedCall, now: Instant, since: Instant) -> Option<Outcome> {
         let (id, bytes) = (call.id, call.message.len());
-        let forward = match self.forward(call, since) {
+        let mut forward = match self.forward(call, since) {
             Ok(forward) => forward,
             Err(failure) => return Some(Outcome::Done(Forwarded::Answer(Err(failure)))),
         };
@@ -295,6 +295,7 @@ impl Stream {
             return Some(Outcome::Done(Forwarded::Answer(Err(Failure::DeadlineExceeded))));
         }
         let carry_out = &self.inner.carry_out;
+        carry_out.take_up(&mut forward);
         match catch_unwind(AssertUnwindSafe(|| carry_out.try_now(&forward, now))) {
             Ok(None) => {}
             Ok(Some(done)) => return Some(Outcome::Done(done)),
@@ -331,7 +332,7 @@ impl Stream {
             number => Some(self.known.get(number).ok_or_else(|| malformed("a payer that nobody told"))?.clone()),
         };
         let left = (call.remaining_us > 0).then(|| Duration::from_micros(call.remaining_us));
-        let trace = call.trace.map(|trace| Box::new(Trace::of_texts(&trace.traceparent, &trace.tracestate)));
+        let trace = call.trace.and_then(|trace| Trace::of_texts(&trace.traceparent, &trace.tracestate));
         Ok(Forward {
             method,
             message: call.message,
@@ -339,7 +340,7 @@ impl Stream {
             payer,
             deadline: left.and_then(|left| since.checked_add(left)),
             dry_run: call.dry_run,
-            trace,
+            trace: trace.into(),
         })
     }
 }
