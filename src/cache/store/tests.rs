@@ -3,6 +3,7 @@
 mod concurrency;
 mod eviction;
 mod growth;
+mod handoff;
 mod members;
 mod model;
 mod promises;
