@@ -77,8 +77,21 @@ struct Quota {
     bytes: u64,
     max_keys: Option<u64>,
     max_bytes: Option<u64>,
+    known: Known,
     /// None: this store is alone, and the budget is all its own.
     lease: Option<Lease>,
+}
+
+/// Where a budget is from.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Known {
+    /// None was ever set.
+    #[default]
+    No,
+    /// From another replica.
+    Heard,
+    /// From a call of the account.
+    Set,
 }
 
 impl Tenant {
@@ -112,7 +125,26 @@ impl Tenant {
 
     /// Takes effect on the next store; what is over a smaller budget stays until it is deleted, expires or is evicted.
     pub fn set_budget(&self, budget: Budget) {
+        self.know(budget, Known::Set);
+    }
+
+    /// As [`Self::set_budget`], of what another replica knows: counts until a call of the account says it here.
+    pub(super) fn hear_budget(&self, budget: Budget) {
+        self.know(budget, Known::Heard);
+    }
+
+    /// [`Self::budget`], if it was ever set.
+    pub(super) fn known_budget(&self) -> Option<Budget> {
+        let is_known = self.0.quota.lock().known != Known::No;
+        is_known.then(|| self.budget())
+    }
+
+    fn know(&self, budget: Budget, known: Known) {
         let mut quota = self.0.quota.lock();
+        if known == Known::Heard && quota.known == Known::Set {
+            return;
+        }
+        quota.known = known;
         quota.max_keys = budget.max_keys;
         quota.max_bytes = budget.max_bytes;
         self.0.guaranteed.store(budget.guaranteed_bytes, Ordering::Relaxed);

@@ -248,10 +248,13 @@ fn frozen(shard: &Shard, at: ChunkRef, now: Now) -> Frozen<Carried> {
 
 fn carried(shard: &Shard, entry: &EntryRef<'_>) -> Carried {
     let requests = entry.outside().and_then(|outside| outside.requests.as_deref());
+    let payer = shard.charged(entry);
+    let other = payer.filter(|payer| payer.slot() != entry.meta().space_slot());
     Carried {
         value: entry.value(),
         expires_ms: entry.expires_ms(),
-        payer: shard.charged(entry).map(|payer| payer.id().clone()),
+        payer: payer.map(|payer| payer.id().clone()),
+        budget: other.and_then(Tenant::known_budget),
         requests: requests.map(Remembered::list).unwrap_or_default(),
     }
 }

@@ -9,7 +9,7 @@ use xxhash_rust::xxh64::Xxh64;
 use super::shard::{Member, Shard};
 use super::{Store, shard};
 use crate::cache::key::{AccountId, Key};
-use crate::cache::quota::Tenant;
+use crate::cache::quota::{Budget, Tenant};
 use crate::cache::route;
 use crate::cache::version::Version;
 use crate::ownership::member::MemberId;
@@ -36,6 +36,9 @@ pub struct Carried {
     pub expires_ms: Option<u64>,
     /// Whose budget it counts against; `None`: nobody's.
     pub payer: Option<AccountId>,
+    /// What the payer may use, where it is another than the key space's account: that one's limits come with every call, but
+    /// an overwrite by a third account makes an entry grow whose payer may never have called this replica.
+    pub budget: Option<Budget>,
     /// Of a counter: the answers that it remembers, oldest first.
     pub requests: Vec<RememberedRequest>,
 }

@@ -4,6 +4,7 @@ use super::{MAX_COPIES_BYTES, Malformed};
 use crate::cache::key::{AccountId, Key};
 use crate::cache::limits::REMEMBERED_REQUEST_IDS;
 use crate::cache::limits::{MAX_ENTRY_BYTES, MAX_REQUEST_ID_BYTES, MAX_TTL_MS, REMEMBER_REQUEST_ID_MS};
+use crate::cache::quota::Budget;
 use crate::cache::route::route_hash;
 use crate::cache::store::{Carried, Name, Place, RememberedRequest};
 use crate::cache::version::{Now, Version};
@@ -66,6 +67,11 @@ fn entry_to(carried: &Carried, now: Now) -> pb::Entry {
         remaining_ms: carried.expires_ms.map(|at| at.saturating_sub(now.monotonic_ms)),
         payer: carried.payer.as_ref().map(ToString::to_string).unwrap_or_default(),
         requests: carried.requests.iter().map(|request| remembered_to(request, now)).collect(),
+        budget: carried.budget.map(|Budget { max_keys, max_bytes, guaranteed_bytes }| pb::Budget {
+            max_keys,
+            max_bytes,
+            guaranteed_bytes,
+        }),
     }
 }
 
@@ -79,6 +85,11 @@ fn entry_of(entry: pb::Entry, now: Now) -> Result<Carried, Malformed> {
         value: entry.value,
         expires_ms: entry.remaining_ms.map(|left| now.monotonic_ms + left.min(MAX_TTL_MS)),
         payer,
+        budget: entry.budget.map(|pb::Budget { max_keys, max_bytes, guaranteed_bytes }| Budget {
+            max_keys,
+            max_bytes,
+            guaranteed_bytes,
+        }),
         requests: requests.collect::<Result<_, _>>()?,
     })
 }

@@ -109,6 +109,10 @@ pub fn answer_of(answer: Option<Reply>, now: Now) -> Result<Answer<Name, Carried
             if !items.is_sorted_by(|(one, _), (next, _)| one < next) {
                 return Err(Malformed("a page that is not in order"));
             }
+            // Who sends nothing is taken for having nothing.
+            if items.is_empty() && !page.last {
+                return Err(Malformed("an empty page that is not the last"));
+            }
             Answer::Page { items, last: page.last }
         }
         Reply::Done(_) => Answer::DoneOk,

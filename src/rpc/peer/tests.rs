@@ -4,6 +4,7 @@ use prost::Message as _;
 use super::*;
 use crate::cache::key::AccountId;
 use crate::cache::limits::{MAX_TTL_MS, REMEMBER_REQUEST_ID_MS};
+use crate::cache::quota::Budget;
 use crate::cache::route::route_hash;
 use crate::cache::store::{Carried, Name, Place, RememberedRequest};
 use crate::cache::version::{Now, Version};
@@ -41,8 +42,18 @@ fn carried() -> impl Strategy<Value = Carried> {
         });
     let expires = prop::option::of((0..MAX_TTL_MS).prop_map(|left| NOW.monotonic_ms + left));
     let value = prop::collection::vec(any::<u8>(), 0..50);
-    (value, expires, prop::option::of(account()), prop::collection::vec(remembered, 0..4))
-        .prop_map(|(value, expires_ms, payer, requests)| Carried { value: value.into(), expires_ms, payer, requests })
+    let budget = any::<(Option<u64>, Option<u64>, u64)>().prop_map(|(max_keys, max_bytes, guaranteed_bytes)| Budget {
+        max_keys,
+        max_bytes,
+        guaranteed_bytes,
+    });
+    let payer = (prop::option::of(account()), prop::option::of(budget));
+    (value, expires, payer, prop::collection::vec(remembered, 0..4)).prop_map(
+        |(value, expires_ms, (payer, budget), requests)| {
+            let value = value.into();
+            Carried { value, expires_ms, payer, budget, requests }
+        },
+    )
 }
 
 fn frozen() -> impl Strategy<Value = Frozen<Carried>> {
@@ -90,8 +101,10 @@ fn answer() -> impl Strategy<Value = Answer<Name, Carried>> {
             found.sort_by_key(|(_, copy)| copy.is_none());
             Answer::Copies(found)
         }),
-        (prop::collection::btree_map(place(), frozen(), 0..5), any::<bool>())
-            .prop_map(|(items, last)| Answer::Page { items: items.into_iter().collect(), last }),
+        (prop::collection::btree_map(place(), frozen(), 0..5), any::<bool>()).prop_map(|(items, last)| Answer::Page {
+            last: last || items.is_empty(),
+            items: items.into_iter().collect()
+        }),
         Just(Answer::DoneOk),
         Just(Answer::Stale),
         prop::collection::vec(unreachable, 0..4).prop_map(|unreachable| Answer::Pong { unreachable }),
@@ -154,7 +167,8 @@ fn copies_are_cut_at_what_a_message_takes_but_one_always_goes() {
         Place { hash: key as u64, key: Name { space: space.clone(), key: text.into() } }
     };
     let copy = |bytes: usize| {
-        let carried = Carried { value: vec![7; bytes].into(), expires_ms: None, payer: None, requests: Vec::new() };
+        let carried =
+            Carried { value: vec![7; bytes].into(), expires_ms: None, payer: None, budget: None, requests: Vec::new() };
         Frozen { version: Version::from_u64(1), value: Some(carried) }
     };
     let sent = |items: Vec<(Place, Frozen<Carried>)>| match answer_to(Answer::Page { items, last: true }, NOW) {
@@ -187,6 +201,8 @@ fn what_is_malformed_is_refused() {
     let copy = |key: &str, version| pb::Copy { name: Some(name("a", key)), version, entry: None };
     let page = |items| answer_of(Some(Reply::Page(Page { items, last: true })), NOW);
     assert!(page(vec![copy("k", 1)]).is_ok());
+    let empty = |last| answer_of(Some(Reply::Page(Page { items: Vec::new(), last })), NOW);
+    assert!(empty(true).is_ok() && empty(false).is_err(), "nothing, and more after it");
     assert!(page(vec![copy("k", 0)]).is_err(), "no version");
     assert!(page(vec![copy("k", 1), copy("k", 1)]).is_err(), "not in order");
     let value = vec![0; crate::cache::limits::MAX_ENTRY_BYTES].into();

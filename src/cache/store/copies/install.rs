@@ -76,9 +76,13 @@ impl StoreCopies {
 
     fn incoming<'a>(&self, space: &Tenant, key: &'a [u8], hashes: Hashes, best: &'a Frozen<Carried>) -> Incoming<'a> {
         let carried = best.value.as_ref();
+        let payer = carried.and_then(|carried| carried.payer.as_ref()).map(|id| self.store.tenant(id));
+        if let (Some(payer), Some(budget)) = (&payer, carried.and_then(|carried| carried.budget)) {
+            payer.hear_budget(budget);
+        }
         Incoming {
             space: space.clone(),
-            payer: carried.and_then(|carried| carried.payer.as_ref()).map(|id| self.store.tenant(id)),
+            payer,
             key,
             hashes,
             value: carried.map_or(Value::Tombstone, |carried| value_of(key, carried)),

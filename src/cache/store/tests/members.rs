@@ -445,3 +445,30 @@ proptest! {
         world.finish();
     }
 }
+
+#[test]
+fn who_takes_an_entry_over_knows_what_its_payer_may_use_until_the_payer_says_so_itself() {
+    use crate::cache::quota::Budget;
+    let budget = |max_bytes| Budget { max_bytes: Some(max_bytes), ..Budget::default() };
+    let mut world = World::new(1 << 30);
+    let first = &world.nodes[0].store;
+    let (space, payer) = (tenant(first, "tutorial"), tenant(first, "team-a"));
+    payer.set_budget(budget(100));
+    let here = Scope { space: &space, charge: Some(&payer), mode: Mode::Apply };
+    assert!(payer.grant(crate::cache::quota::Amount { keys: 1, bytes: 100 }, 1));
+    first.store(here, key("k"), b"small", None, Condition::Always, world.time()).unwrap();
+    world.view(0b010, &[]);
+    world.settle();
+    let second = &world.nodes[1].store;
+    let (space, other, payer) = (tenant(second, "tutorial"), tenant(second, "team-b"), tenant(second, "team-a"));
+    let by_other = Scope { space: &space, charge: Some(&other), mode: Mode::Apply };
+    let grow = |now| second.store(by_other, key("k"), &[b'x'; 200], None, Condition::Always, now);
+    assert_eq!(payer.budget(), budget(100));
+    assert!(
+        matches!(grow(world.time()), Err(StoreError::NeedsLease { .. })),
+        "an entry that the payer never stored here"
+    );
+    payer.set_budget(budget(300));
+    payer.hear_budget(budget(100));
+    assert_eq!(payer.budget(), budget(300), "what it says itself is newer than what others know");
+}

@@ -93,8 +93,13 @@ impl Member {
                 write(&member.store, Condition::IfAbsent)
             }
             What::Shadowed => {
-                let carried =
-                    Carried { value: vec![6; 200].into(), expires_ms: None, payer: None, requests: Vec::new() };
+                let carried = Carried {
+                    value: vec![6; 200].into(),
+                    expires_ms: None,
+                    payer: None,
+                    budget: None,
+                    requests: Vec::new(),
+                };
                 let version = Version::from_u64(1 << 20);
                 member.copies.resolve(&place, Some(Frozen { version, value: Some(carried) }));
                 write(&member.store, Condition::IfVersion(version))
@@ -221,7 +226,8 @@ fn what_is_taken_over_and_does_not_fit_is_as_if_evicted_at_once_and_does_not_com
         let space = tenant(&member.store, space);
         let place = member.store.place(&space, key(&format!("key-{number}")));
         let payer = Some(space.id().clone());
-        let carried = Carried { value: vec![7; 2000].into(), expires_ms: None, payer, requests: Vec::new() };
+        let carried =
+            Carried { value: vec![7; 2000].into(), expires_ms: None, payer, budget: None, requests: Vec::new() };
         let version = Version::from_u64(1 << 20);
         member.store.clock().observe(version);
         member.copies.resolve(&place, Some(Frozen { version, value: Some(carried) }));
