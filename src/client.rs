@@ -19,33 +19,40 @@
 //! # }
 //! ```
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tonic::metadata::MetadataValue;
-use tonic::transport::Channel;
-use tonic::{Request, Response, Status};
-use tonic_health::pb::HealthCheckRequest;
+use prost::Message;
+use tokio::time::{Instant, timeout_at};
 use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_client::HealthClient;
-use zeroize::Zeroizing;
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
-use crate::cache::limits::STOCK_MESSAGE_BYTES;
-use crate::rpc::channels;
+use self::operation::{Answer, Operation};
+use self::place::Place;
+use self::shared::{Known, Shared};
+use self::stream::{Asked, Ended, ask_one};
+use self::values::millis;
+use self::watch::{ask_once, frame};
 use crate::rpc::failure::Failure;
-use crate::rpc::metadata::{AUTHORIZATION, DRY_RUN, GRPC_TIMEOUT, timeout_value};
 use crate::rpc::proto::v1;
-use crate::rpc::proto::v1::cache_client::CacheClient;
-use crate::rpc::proto::v1::topology_client::TopologyClient;
 
+mod attempt;
 mod config;
+mod dial;
 mod dump;
 mod error;
+mod lane;
+mod many;
+mod operation;
+mod place;
 mod retry;
+mod shared;
+mod stream;
+mod token;
 mod topology;
 mod values;
+mod watch;
 
 pub use config::{Config, Routing};
 pub use dump::{Dump, DumpedEntry};
@@ -57,17 +64,14 @@ pub use values::{Condition, Counted, Entry, Health, IncrementOptions, StoreOptio
 pub use crate::rpc::channels::{Target, TargetError, Tls};
 pub use crate::rpc::token::{Token, TokenError};
 
+const STATS: &str = "/larder.v1.Cache/Stats";
+const HEALTH: &str = "/grpc.health.v1.Health/Check";
+
 /// A client of a cluster. Cheap to clone; clones share the connections.
 #[derive(Clone, Debug)]
 pub struct Client {
-    cache: CacheClient<Channel>,
-    health: HealthClient<Channel>,
-    topology: TopologyClient<Channel>,
-    target: Target,
-    config: Arc<Config>,
+    shared: Arc<Shared>,
     options: CallOptions,
-    /// Marked as sensitive, so that nothing prints it.
-    authorization: Option<MetadataValue<tonic::metadata::Ascii>>,
 }
 
 /// What is different for some calls.
@@ -78,21 +82,13 @@ struct CallOptions {
 }
 
 impl Client {
-    /// Makes a client. Connects when the first call needs it; must be called inside a tokio runtime.
+    /// Makes a client. Connects when the first call needs it.
     ///
     /// # Errors
-    /// When the TLS options do not work. Whether a server answers shows in the first call.
+    /// When there are no seeds, or the TLS options or the token file do not work. Whether a server answers shows in the first
+    /// call.
     pub fn new(config: Config) -> Result<Self, Error> {
-        let target = config.seeds.first().cloned().unwrap_or_default();
-        let channel = channels::connect(&target, &config.tls)?;
-        let authorization = match &config.token_file {
-            Some(path) => authorization(&token_of(path)?),
-            None => config.token.as_ref().and_then(authorization),
-        };
-        let cache = CacheClient::new(channel.clone()).max_decoding_message_size(STOCK_MESSAGE_BYTES);
-        let topology = TopologyClient::new(channel.clone());
-        let (health, config, options) = (HealthClient::new(channel), Arc::new(config), CallOptions::default());
-        Ok(Self { cache, health, topology, target, config, options, authorization })
+        Ok(Self { shared: Shared::new(config)?, options: CallOptions::default() })
     }
 
     /// The same client, whose calls may take so long.
@@ -122,24 +118,48 @@ impl Client {
         client
     }
 
+    /// What it was made with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
     /// The replicas, as the client knows them; asks for them if it does not yet.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn topology(&self) -> Result<Arc<Topology>, Error> {
-        let mut topology = self.topology.clone();
-        let request = self.request_for(v1::WatchRequest {}, self.config.stream_timeout);
-        let mut stream = self.settle(true, async move { topology.watch(request).await }).await?;
-        let said = self.settle(true, async { stream.message().await.map(Response::new) }).await?;
-        let said = said.ok_or(Failure::Draining)?;
-        let no_account = |_| Failure::Malformed("the account id of the topology is none".to_owned());
-        Ok(Arc::new(Topology::of(said).map_err(no_account)?))
+        let due = Instant::now() + self.timeout();
+        let late = || Error::from(Failure::DeadlineExceeded);
+        if self.config().routing == Routing::Seeds {
+            let place = self.shared.any(None);
+            let asked = timeout_at(due, ask_once(&place)).await.map_err(|_| late())?;
+            return asked.map(Arc::new).map_err(|ended| Error::of(ended, &place.target, true));
+        }
+        self.shared.ensure_watched();
+        let mut known = self.shared.known.subscribe();
+        let known = timeout_at(due, known.wait_for(|known| !matches!(known, Known::Nothing))).await;
+        match known.map(|known| known.map(|known| known.clone())) {
+            Ok(Ok(Known::Topology(topology))) => Ok(topology),
+            Ok(Ok(Known::Failed(ended, target))) => Err(Error::of(ended, &target, true)),
+            _ => Err(late()),
+        }
     }
 
-    /// What it was made with.
-    #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
+    /// Waits until the members are known, and connections to those that own keys are made or found not to come about. Calls
+    /// do not need it: until then they go by the seeds. For measurements.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn ready(&self) -> Result<(), Error> {
+        let due = Instant::now() + self.timeout();
+        self.topology().await?;
+        for owner in &self.shared.routes().owners {
+            for number in 0..self.shared.wires.connections {
+                let _ = timeout_at(due, attempt::connected(owner, number)).await;
+            }
+        }
+        Ok(())
     }
 
     /// Reads a value; `None` when the key has none.
@@ -147,11 +167,10 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn get(&self, key: &str) -> Result<Option<Entry>, Error> {
-        let request = self.request(v1::GetRequest { key: key.to_owned() });
-        match self.call(true, async |mut cache| cache.get(request).await).await {
-            Ok(answer) => Ok(Some(answer.into())),
-            Err(error) if error.failure() == Some(&Failure::NotFound) => Ok(None),
-            Err(error) => Err(error.on(key)),
+        match self.operate(&Operation::Get { key }).await? {
+            Answer::Get(entry) => Ok(Some(entry)),
+            Answer::Failed(Failure::NotFound) => Ok(None),
+            other => Err(strange(&other, key)),
         }
     }
 
@@ -160,11 +179,7 @@ impl Client {
         &self,
         keys: impl IntoIterator<Item = K>,
     ) -> Vec<Result<Option<Entry>, Error>> {
-        let mut results = Vec::new();
-        for key in keys {
-            results.push(self.get(key.as_ref()).await);
-        }
-        results
+        many::all(keys.into_iter().map(|key| async move { self.get(key.as_ref()).await })).await
     }
 
     /// Stores a value and answers its version (0 in a dry run). Without a condition it may be repeated.
@@ -172,10 +187,11 @@ impl Client {
     /// # Errors
     /// See [`Error`]; [`Failure::AlreadyExists`], [`Failure::NotFound`] or [`Failure::VersionMismatch`] when the condition fails.
     pub async fn store(&self, key: &str, value: impl Into<Bytes>, options: StoreOptions) -> Result<u64, Error> {
-        let idempotent = options.condition == Condition::Always;
-        let request = self.request(options.request(key.to_owned(), value.into()));
-        let stored = self.call(idempotent, async |mut cache| cache.store(request).await).await;
-        Ok(stored.map_err(|error| error.on(key))?.version)
+        let (value, condition) = (value.into(), options.condition);
+        match self.operate(&Operation::Store { key, value: &value, ttl_ms: millis(options.ttl), condition }).await? {
+            Answer::Store(version) => Ok(version),
+            other => Err(strange(&other, key)),
+        }
     }
 
     /// Stores many values, each as [`Self::store`] does; the results are in the order of the entries.
@@ -184,11 +200,8 @@ impl Client {
         entries: impl IntoIterator<Item = (K, V)>,
         options: StoreOptions,
     ) -> Vec<Result<u64, Error>> {
-        let mut results = Vec::new();
-        for (key, value) in entries {
-            results.push(self.store(key.as_ref(), value, options).await);
-        }
-        results
+        let store = |(key, value): (K, V)| async move { self.store(key.as_ref(), value, options).await };
+        many::all(entries.into_iter().map(store)).await
     }
 
     /// Removes a key, or only one version of it; answers whether there was a value. Without a version it may be repeated.
@@ -196,10 +209,10 @@ impl Client {
     /// # Errors
     /// See [`Error`]; [`Failure::VersionMismatch`] when the version is another.
     pub async fn delete(&self, key: &str, if_version: Option<u64>) -> Result<bool, Error> {
-        let message = v1::DeleteRequest { key: key.to_owned(), if_version: if_version.unwrap_or(0) };
-        let request = self.request(message);
-        let deleted = self.call(if_version.is_none(), async |mut cache| cache.delete(request).await).await;
-        Ok(deleted.map_err(|error| error.on(key))?.existed)
+        match self.operate(&Operation::Delete { key, if_version: if_version.unwrap_or(0) }).await? {
+            Answer::Delete(existed) => Ok(existed),
+            other => Err(strange(&other, key)),
+        }
     }
 
     /// Changes how long an entry lives. [`Touch::Overwrite`] may be repeated.
@@ -207,10 +220,10 @@ impl Client {
     /// # Errors
     /// See [`Error`]; [`Failure::NotFound`] when there is none.
     pub async fn touch(&self, key: &str, ttl: Option<Duration>, mode: Touch) -> Result<Touched, Error> {
-        let message = v1::TouchRequest { key: key.to_owned(), ttl_ms: values::millis(ttl), mode: mode.number() };
-        let request = self.request(message);
-        let touched = self.call(mode == Touch::Overwrite, async |mut cache| cache.touch(request).await).await;
-        Ok(touched.map_err(|error| error.on(key))?.into())
+        match self.operate(&Operation::Touch { key, ttl_ms: millis(ttl), mode }).await? {
+            Answer::Touch(touched) => Ok(touched),
+            other => Err(strange(&other, key)),
+        }
     }
 
     /// Adds to a counter, created at 0 if absent. With a request id it may be repeated.
@@ -218,28 +231,21 @@ impl Client {
     /// # Errors
     /// See [`Error`]; [`Failure::NotACounter`], [`Failure::CounterOverflow`].
     pub async fn increment(&self, key: &str, delta: i64, options: IncrementOptions) -> Result<Counted, Error> {
-        let idempotent = !options.request_id.is_empty();
-        let message = v1::IncrementRequest {
-            key: key.to_owned(),
-            delta,
-            request_id: options.request_id,
-            ttl_ms: values::millis(options.ttl),
-        };
-        let request = self.request(message);
-        let counted = self.call(idempotent, async |mut cache| cache.increment(request).await).await;
-        let answer = counted.map_err(|error| error.on(key))?;
-        Ok(Counted { value: answer.value, version: answer.version })
+        let IncrementOptions { request_id, ttl } = &options;
+        match self.operate(&Operation::Increment { key, delta, request_id, ttl_ms: millis(*ttl) }).await? {
+            Answer::Increment(counted) => Ok(counted),
+            other => Err(strange(&other, key)),
+        }
     }
 
-    /// Streams the account's entries whose keys begin with `prefix`, from right after `cursor` (empty: from the beginning).
+    /// Streams the account's entries over the whole cluster whose keys begin with `prefix`, from right after `cursor` (empty:
+    /// from the beginning). Goes on by itself when the replica that it reads from ends.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn dump(&self, prefix: &str, cursor: Bytes) -> Result<Dump, Error> {
-        let message = v1::DumpRequest { prefix: prefix.to_owned(), cursor };
-        let request = self.request_for(message, self.config.stream_timeout);
-        let stream = self.call(true, async |mut cache| cache.dump(request).await).await?;
-        Ok(Dump::new(stream, self.target.clone()))
+        self.shared.begin(Instant::now());
+        Dump::begin(&self.shared, prefix, cursor, self.timeout()).await
     }
 
     /// What the account uses and may use, and how the replica that answers is doing.
@@ -247,31 +253,27 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn stats(&self) -> Result<v1::StatsResponse, Error> {
-        let request = self.request(v1::StatsRequest {});
-        self.call(true, async |mut cache| cache.stats(request).await).await
+        self.ask(STATS, &v1::StatsRequest {}, None).await
     }
 
     /// The same, asked of one replica, named by the address of its member.
     ///
     /// # Errors
-    /// See [`Error`]; [`ErrorKind::Unreachable`] when it is none or cannot be reached from here.
+    /// See [`Error`]; [`ErrorKind::Unreachable`] when it cannot be reached from here.
     pub async fn stats_of(&self, address: &str) -> Result<v1::StatsResponse, Error> {
-        let unreachable = |problem: String| ErrorKind::Unreachable { target: self.target.clone(), problem };
-        let target: Target = address.parse().map_err(|error: TargetError| unreachable(error.to_string()))?;
-        let channel = channels::connect(&target, &self.config.tls)?;
-        let mut cache = CacheClient::new(channel);
-        let request = self.request(v1::StatsRequest {});
-        self.settle(true, async move { cache.stats(request).await }).await
+        let place = self.shared.at(address)?;
+        self.ask(STATS, &v1::StatsRequest {}, Some(place)).await
     }
 
-    /// Whether the server serves; needs no token.
+    /// Whether a server serves, one of the seeds; needs no token.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn health(&self) -> Result<Health, Error> {
-        let request = self.request(HealthCheckRequest { service: String::new() });
-        let mut health = self.health.clone();
-        let answer = self.settle(true, async move { health.check(request).await }).await?;
+        let request = HealthCheckRequest { service: String::new() };
+        let seeds = &self.shared.seeds;
+        let seed = Arc::clone(seeds.iter().find(|seed| seed.is_up()).unwrap_or(&seeds[0]));
+        let answer: HealthCheckResponse = self.ask(HEALTH, &request, Some(seed)).await?;
         Ok(match answer.status() {
             ServingStatus::Serving => Health::Serving,
             ServingStatus::NotServing => Health::NotServing,
@@ -280,60 +282,42 @@ impl Client {
     }
 
     fn timeout(&self) -> Duration {
-        self.options.timeout.unwrap_or(self.config.timeout)
+        self.options.timeout.unwrap_or(self.config().timeout)
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
-        self.request_for(message, self.timeout())
-    }
-
-    fn request_for<T>(&self, message: T, timeout: Duration) -> Request<T> {
-        let mut request = Request::new(message);
-        let metadata = request.metadata_mut();
-        if let Ok(value) = MetadataValue::try_from(timeout_value(timeout).as_bytes()) {
-            metadata.insert(GRPC_TIMEOUT, value);
-        }
-        if let Some(authorization) = &self.authorization {
-            metadata.insert(AUTHORIZATION, authorization.clone());
-        }
-        if self.config.dry_run {
-            metadata.insert(DRY_RUN, MetadataValue::from_static("1"));
-        }
-        request
-    }
-
-    async fn call<T>(
+    /// Asks something that is on no key, and changes nothing. `at`: of whom; else of anybody.
+    async fn ask<T: Message + Default>(
         &self,
-        idempotent: bool,
-        call: impl AsyncFnOnce(CacheClient<Channel>) -> Result<Response<T>, Status>,
+        path: &'static str,
+        message: &impl Message,
+        at: Option<Arc<Place>>,
     ) -> Result<T, Error> {
-        self.settle(idempotent, call(self.cache.clone())).await
-    }
-
-    /// Waits for an answer until the deadline: tonic's own timer ends with the answer's headers.
-    async fn settle<T>(
-        &self,
-        idempotent: bool,
-        call: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<T, Error> {
-        let idempotent = self.options.idempotent.unwrap_or(idempotent);
-        match tokio::time::timeout(self.timeout(), call).await {
-            Ok(Ok(answer)) => Ok(answer.into_inner()),
-            Ok(Err(status)) => Err(Error::of(&status, &self.target, idempotent)),
-            Err(_) => Err(Error::from(Failure::DeadlineExceeded).idempotent(idempotent)),
+        let now = Instant::now();
+        let due = now + self.timeout();
+        self.shared.begin(now);
+        let asked = Asked { path, frame: frame(message), due: Some(due), dry_run: self.config().dry_run };
+        let (mut attempt, mut avoid) = (1, None);
+        loop {
+            let place = at.clone().unwrap_or_else(|| self.shared.any(avoid.as_ref()));
+            let ended = match ask_one(&place, 0, &asked).await {
+                Ok(answer) => match T::decode(answer) {
+                    Ok(answer) => return Ok(answer),
+                    Err(problem) => Ended::Failed(Failure::Malformed(problem.to_string())),
+                },
+                Err(ended) => ended,
+            };
+            let error = Error::of(ended, &place.target, true).after(attempt);
+            let Some(wait) = self.wait_after(&error, attempt, due) else { return Err(error) };
+            tokio::time::sleep(wait).await;
+            (attempt, avoid) = (attempt + 1, Some(place));
         }
     }
 }
 
-fn token_of(path: &Path) -> Result<Token, Error> {
-    let failed = |problem: String| ErrorKind::TokenFile { path: path.to_owned(), problem };
-    let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| failed(error.to_string()))?;
-    Ok(Token::new(text.trim()).map_err(|error| failed(error.to_string()))?)
-}
-
-fn authorization(token: &Token) -> Option<MetadataValue<tonic::metadata::Ascii>> {
-    let text = Zeroizing::new(format!("Bearer {}", token.expose()));
-    let mut value = MetadataValue::try_from(text.as_str()).ok()?;
-    value.set_sensitive(true);
-    Some(value)
+/// An answer to another question.
+fn strange(answer: &Answer, key: &str) -> Error {
+    match answer {
+        Answer::Failed(failure) => Error::from(failure.clone()).on(key),
+        _ => Error::from(Failure::Malformed("the answer is to another question".to_owned())).on(key),
+    }
 }

@@ -6,10 +6,12 @@ mod support;
 
 use std::time::Duration;
 
-use larder::client::{Client, Condition, Config, Error, ErrorKind, IncrementOptions, StoreOptions, Touch};
+use larder::client::{
+    Client, Condition, Config, Error, ErrorKind, IncrementOptions, Retries, Sent, StoreOptions, Touch,
+};
 use larder::rpc::failure::Failure;
 use support::{TOKEN, TestServer, nobody};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 
 fn config(address: impl ToString) -> Config {
@@ -80,22 +82,110 @@ async fn the_deadline_holds_although_the_server_is_silent() {
     assert_eq!(failure(error), Failure::DeadlineExceeded);
 }
 
+/// Takes the calls of a connection and dies with them.
+async fn swallow(stream: tokio::net::TcpStream) {
+    let mut connection = h2::server::handshake(stream).await.unwrap();
+    let Some(Ok((request, _respond))) = connection.accept().await else { return };
+    let mut body = request.into_body();
+    // A connection is polled for its streams to get on.
+    tokio::select! {
+        _ = body.data() => {}
+        _ = connection.accept() => {}
+    }
+}
+
 #[tokio::test]
 async fn a_lost_answer_may_be_asked_for_again_only_if_that_is_safe() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let client = Client::new(config(listener.local_addr().unwrap())).unwrap();
-    // Takes the call and dies: preface, settings and headers are more than 100 bytes.
+    let config = config(listener.local_addr().unwrap());
+    let client = Client::new(Config { retries: Retries::NONE, ..config }).unwrap();
     tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let _ = stream.read_exact(&mut [0; 100]).await;
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(swallow(stream));
         }
     });
-    let error = failure(client.get("k").await.unwrap_err());
-    assert_eq!(error, Failure::AppliedUnknown { idempotent: true });
-    assert!(error.temporary());
-    let error = failure(client.increment("n", 1, IncrementOptions::default()).await.unwrap_err());
-    assert_eq!(error, Failure::AppliedUnknown { idempotent: false });
-    assert!(!error.temporary());
+    let error = client.get("k").await.unwrap_err();
+    assert_eq!(error.failure(), Some(&Failure::AppliedUnknown { idempotent: true }));
+    assert_eq!((error.sent(), error.may_be_retried(), error.key()), (Sent::Maybe, true, Some("k")));
+    let error = client.increment("n", 1, IncrementOptions::default()).await.unwrap_err();
+    assert_eq!(error.failure(), Some(&Failure::AppliedUnknown { idempotent: false }));
+    assert_eq!((error.sent(), error.may_be_retried()), (Sent::Maybe, false));
+    let named = IncrementOptions { request_id: "1".to_owned(), ..IncrementOptions::default() };
+    assert!(client.increment("n", 1, named).await.unwrap_err().may_be_retried());
+    let once = client.with_idempotence(false);
+    assert!(!once.store("k", "v", StoreOptions::default()).await.unwrap_err().may_be_retried());
+}
+
+#[tokio::test]
+async fn an_idempotent_call_is_made_again_and_the_error_says_how_often() {
+    let (_taken, address) = nobody();
+    let retries = Retries { attempts: 3, ..Retries::default() };
+    let client = Client::new(Config { retries, ..config(address) }).unwrap();
+    let error = client.increment("n", 1, IncrementOptions::default()).await.unwrap_err();
+    assert_eq!((error.sent(), error.attempts()), (Sent::No, 3), "{error:?}");
+}
+
+#[tokio::test]
+async fn whoever_is_no_larder_server_is_told_from_one_before_anything_is_sent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = Client::new(config(listener.local_addr().unwrap())).unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+    });
+    let error = client.increment("n", 1, IncrementOptions::default()).await.unwrap_err();
+    assert_eq!(error.sent(), Sent::No, "{error:?}");
+    assert!(error.to_string().contains("before it said anything"), "{error}");
+}
+
+#[tokio::test]
+async fn large_values_and_many_at_once_come_back_whole_and_in_order() {
+    let server = TestServer::start();
+    let client = client(&server).with_timeout(Duration::from_secs(20));
+    let entries: Vec<(String, Vec<u8>)> =
+        (0..600_u32).map(|n| (n.to_string(), n.to_be_bytes().repeat(if n % 100 == 7 { 100_000 } else { 9 }))).collect();
+    let stored = client.store_many(entries.clone(), StoreOptions::default()).await;
+    assert!(stored.iter().all(Result::is_ok), "{stored:?}");
+    let got = client.get_many(entries.iter().map(|(key, _)| key)).await;
+    for ((key, value), got) in entries.iter().zip(got) {
+        assert!(got.unwrap().unwrap().value == *value, "{key}");
+    }
+    let missing = client.get_many(["no", "such"]).await;
+    assert!(missing.iter().all(|got| matches!(got, Ok(None))), "{missing:?}");
+}
+
+#[tokio::test]
+async fn calls_of_one_caller_on_one_key_take_effect_in_order_although_nobody_waits() {
+    let server = TestServer::start();
+    let client = client(&server);
+    let options = StoreOptions::default;
+    for round in 0..50 {
+        let (first, second) = (format!("{round}-1"), format!("{round}-2"));
+        let (one, two, got) = tokio::join!(
+            client.store("k", first, options()),
+            client.store("k", second.clone(), options()),
+            client.get("k"),
+        );
+        assert!(one.unwrap() < two.unwrap());
+        assert_eq!(got.unwrap().unwrap().value, second);
+    }
+}
+
+#[tokio::test]
+async fn a_token_file_that_changes_is_shown_without_a_failed_call() {
+    let server = TestServer::start();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), support::OTHER).unwrap();
+    let config = Config { token_file: Some(file.path().to_owned()), ..config(server.address) };
+    let client = Client::new(config).unwrap();
+    client.store("k", "of two", StoreOptions::default()).await.unwrap();
+    std::fs::write(file.path(), TOKEN).unwrap();
+    let until = tokio::time::Instant::now() + support::PATIENCE;
+    while client.get("k").await.unwrap().is_some() {
+        assert!(tokio::time::Instant::now() < until, "the token is the old one still");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 #[tokio::test]

@@ -87,8 +87,8 @@ async fn every_port_says_that_it_serves_and_the_metrics_count_what_was_done() {
     let (status, metrics) = page(addresses.admin, "/metrics").await;
     assert_eq!(status, 200);
     for line in [
-        r#"larder_calls_total{method="larder.v1.Cache/Store",code="Ok"} 1"#,
-        r#"larder_call_duration_seconds_bucket{le="+Inf",method="larder.v1.Cache/Store"} 1"#,
+        r#"larder_calls_total{method="larder.v1.Cache/Pipeline/Store",code="Ok"} 1"#,
+        r#"larder_call_duration_seconds_bucket{le="+Inf",method="larder.v1.Cache/Pipeline/Store"} 1"#,
         r#"larder_account_keys{account="one"} 1"#,
         "larder_store_entries 1",
         "larder_accounts 2",

@@ -93,7 +93,7 @@ impl From<Error> for Problem {
             ErrorKind::Unreachable { .. } => UNAVAILABLE,
             ErrorKind::Answer(failure) if failure.code() == tonic::Code::Unavailable => UNAVAILABLE,
             ErrorKind::Answer(_) | ErrorKind::Full { .. } => FAILURE,
-            ErrorKind::Channel(_) | ErrorKind::TokenFile { .. } => USAGE,
+            ErrorKind::NoSeeds | ErrorKind::Channel(_) | ErrorKind::TokenFile { .. } => USAGE,
         };
         Self { status, sentence: format!("{error}{}", hint(&error)) }
     }
@@ -108,14 +108,14 @@ fn hint(error: &Error) -> &'static str {
         ErrorKind::Unreachable { problem, .. } if problem.contains("peer certificate") => {
             "; name the CA that signed it with --tls-ca, or the host that it is for with --tls-server-name"
         }
+        ErrorKind::Unreachable { problem, .. } if problem.contains("before it said anything") => {
+            "; what listens there is not a Larder server, or wants TLS (https://, --tls-ca) or a client certificate (--tls-cert)"
+        }
         ErrorKind::Unreachable { .. } => {
             "; start one with `larder dev`, or say where it is with --target or LARDER_TARGET (TLS: https:// and --tls-ca)"
         }
         ErrorKind::Answer(Failure::TokenMissing) => "; here: --token, --token-file or LARDER_TOKEN",
         ErrorKind::Answer(Failure::TokenUnknown) => "; check --token, --token-file or LARDER_TOKEN",
-        ErrorKind::Answer(Failure::AppliedUnknown { .. }) => {
-            "; if it always is, what listens there is not a Larder server, or wants TLS (https://, --tls-ca) or a client certificate (--tls-cert)"
-        }
         ErrorKind::Answer(Failure::Other { message, .. }) if message.is_empty() => {
             "the server answered with an error and no message; is this its gRPC port?"
         }

@@ -1,14 +1,13 @@
 //! Why a call of the client failed.
 
-use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
-use tonic::{ConnectError, Status};
-
-use crate::rpc::channels::{ChannelError, Target, causes};
+use super::lane::{Lost, MAX_CALLS};
+use super::stream::Ended;
+use crate::rpc::channels::{ChannelError, Target};
 use crate::rpc::failure::Failure;
-use crate::rpc::status::{Pushback, failure_of};
+use crate::rpc::status::Pushback;
 
 /// Why a call failed: what happened, to which key, whether it was sent, whether it may be tried again, and after how many
 /// attempts. One pointer large.
@@ -35,6 +34,9 @@ pub enum ErrorKind {
     /// As many calls wait for this replica as may.
     #[error("{limit} calls wait for {target} already; send less, or raise `in_flight` or `connections`")]
     Full { target: Target, limit: usize },
+    /// The client was given no seeds.
+    #[error("there are no seeds; give at least one target")]
+    NoSeeds,
     /// The client cannot be made.
     #[error(transparent)]
     Channel(#[from] ChannelError),
@@ -59,16 +61,17 @@ impl Error {
         Self(Box::new(Inner { kind, key: None, sent, idempotent: true, attempts: 1 }))
     }
 
-    pub(super) fn of(status: &Status, target: &Target, idempotent: bool) -> Self {
-        let error = match connect_problem(status) {
-            Some(problem) => Self::new(ErrorKind::Unreachable { target: target.clone(), problem }, Sent::No),
-            None => match failure_of(status) {
-                // A status with a source was made by the transport here: the connection broke after the call was sent.
-                Failure::Other { .. } | Failure::Cancelled if status.source().is_some() => {
-                    Self::new(ErrorKind::Answer(Failure::AppliedUnknown { idempotent }), Sent::Maybe)
-                }
-                failure => Self::from(failure),
-            },
+    /// What became of an attempt at this target.
+    pub(super) fn of(ended: Ended, target: &Target, idempotent: bool) -> Self {
+        let error = match ended {
+            Ended::Failed(failure) => failure.into(),
+            Ended::Lost(Lost::Unreachable(problem)) => {
+                ErrorKind::Unreachable { target: target.clone(), problem: problem.to_string() }.into()
+            }
+            Ended::Lost(Lost::NotRun) => Self::new(ErrorKind::Answer(Failure::Draining), Sent::No),
+            Ended::Lost(Lost::Unknown) => Failure::AppliedUnknown { idempotent }.into(),
+            Ended::Lost(Lost::Late) => Failure::DeadlineExceeded.into(),
+            Ended::Lost(Lost::Full) => ErrorKind::Full { target: target.clone(), limit: MAX_CALLS }.into(),
         };
         error.idempotent(idempotent)
     }
@@ -81,6 +84,24 @@ impl Error {
     pub(super) fn on(mut self, key: &str) -> Self {
         self.0.key = Some(key.into());
         self
+    }
+
+    pub(super) fn after(mut self, attempts: u32) -> Self {
+        self.0.attempts = attempts;
+        self
+    }
+
+    /// Whether an earlier attempt may have been carried out.
+    pub(super) fn or_earlier(mut self, maybe: bool) -> Self {
+        if maybe {
+            self.0.sent = Sent::Maybe;
+        }
+        self
+    }
+
+    /// Whether a connection left before the call was begun.
+    pub(super) fn was_not_run(&self) -> bool {
+        self.0.sent == Sent::No && self.failure() == Some(&Failure::Draining)
     }
 
     /// What happened.
@@ -104,7 +125,7 @@ impl Error {
         self.0.key.as_deref()
     }
 
-    /// How far the last attempt came.
+    /// How far it came: [`Sent::Maybe`] if any attempt was sent and has no answer, else what the last one came to.
     #[must_use]
     pub fn sent(&self) -> Sent {
         self.0.sent
@@ -122,7 +143,7 @@ impl Error {
         match &self.0.kind {
             ErrorKind::Answer(failure) => failure.temporary(),
             ErrorKind::Unreachable { .. } | ErrorKind::Full { .. } => true,
-            ErrorKind::Channel(_) | ErrorKind::TokenFile { .. } => false,
+            ErrorKind::NoSeeds | ErrorKind::Channel(_) | ErrorKind::TokenFile { .. } => false,
         }
     }
 
@@ -182,15 +203,3 @@ impl fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {}
-
-/// What went wrong while connecting, if that is what the status says.
-fn connect_problem(status: &Status) -> Option<String> {
-    let mut next = status.source();
-    while let Some(error) = next {
-        if error.is::<ConnectError>() {
-            return Some(causes(error));
-        }
-        next = error.source();
-    }
-    None
-}

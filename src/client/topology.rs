@@ -64,6 +64,20 @@ impl Topology {
         Ok(Self { account, digest: said.digest, members, ring, owners })
     }
 
+    pub(super) fn account_id(&self) -> &AccountId {
+        &self.account
+    }
+
+    /// The addresses of the members that own keys, as the ring numbers them.
+    pub(super) fn ring(&self) -> &[Box<str>] {
+        self.ring.members()
+    }
+
+    /// The number of a hash's owner.
+    pub(super) fn owner_index(&self, hash: u64) -> Option<usize> {
+        self.ring.owner_index(hash)
+    }
+
     /// The account whose token the client shows.
     #[must_use]
     pub fn account(&self) -> &str {

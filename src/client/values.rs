@@ -84,26 +84,6 @@ pub enum Health {
     Unknown,
 }
 
-impl StoreOptions {
-    pub(super) fn request(self, key: String, val: Bytes) -> v1::StoreRequest {
-        use v1::StoreCondition as Asked;
-        let (condition, expected_version) = match self.condition {
-            Condition::Always => (Asked::Unspecified, 0),
-            Condition::IfAbsent => (Asked::IfAbsent, 0),
-            Condition::IfPresent => (Asked::IfPresent, 0),
-            Condition::IfVersion(version) => (Asked::IfVersion, version),
-        };
-        v1::StoreRequest {
-            key,
-            val,
-            ttl_ms: millis(self.ttl),
-            condition: condition.into(),
-            expected_version,
-            ..v1::StoreRequest::default()
-        }
-    }
-}
-
 impl Touch {
     pub(super) fn number(self) -> i32 {
         let mode = match self {
@@ -112,18 +92,6 @@ impl Touch {
             Self::ShortenOnly => v1::TouchMode::ShortenOnly,
         };
         mode.into()
-    }
-}
-
-impl From<v1::GetResponse> for Entry {
-    fn from(answer: v1::GetResponse) -> Self {
-        Self { value: answer.val, version: answer.version, remaining_ttl: duration(answer.remaining_ttl_ms) }
-    }
-}
-
-impl From<v1::TouchResponse> for Touched {
-    fn from(answer: v1::TouchResponse) -> Self {
-        Self { remaining_ttl: duration(answer.remaining_ttl_ms), version: answer.version, changed: answer.changed }
     }
 }
 

@@ -76,10 +76,7 @@ pub enum ChannelError {
 /// # Errors
 /// When the TLS files cannot be used. That no server answers shows in the first call.
 pub fn connect(target: &Target, tls: &Tls) -> Result<Channel, ChannelError> {
-    let secure = target.tls.unwrap_or(tls.is_given());
-    if tls.is_given() && !secure {
-        return Err(ChannelError::TlsWithoutHttps);
-    }
+    let secure = target.is_secure(tls)?;
     let mut endpoint = Endpoint::from_shared(target.uri(secure))
         .map_err(|error| ChannelError::Tls(error.to_string()))?
         .connect_timeout(CONNECT_TIMEOUT)
@@ -117,6 +114,41 @@ async fn dial(uri: Uri) -> io::Result<TokioIo<Coalesce<TcpStream>>> {
 }
 
 impl Target {
+    /// A replica at "ip:port" or "[ip]:port", reached as this one is.
+    ///
+    /// # Errors
+    /// When it is no such address.
+    pub fn at(&self, address: &str) -> Result<Self, TargetError> {
+        let target: Self = address.parse()?;
+        Ok(Self { tls: self.tls, ..target })
+    }
+
+    /// As a socket takes it: IPv6 without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.host.trim_matches(['[', ']'])
+    }
+
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether to speak TLS.
+    ///
+    /// # Errors
+    /// [`ChannelError::TlsWithoutHttps`].
+    pub fn is_secure(&self, tls: &Tls) -> Result<bool, ChannelError> {
+        let secure = self.tls.unwrap_or(tls.is_given());
+        if tls.is_given() && !secure { Err(ChannelError::TlsWithoutHttps) } else { Ok(secure) }
+    }
+
+    /// The URI of a method's path there.
+    #[must_use]
+    pub fn uri_of(&self, path: &str) -> String {
+        format!("{}{path}", self.uri(self.tls.unwrap_or(false)))
+    }
+
     fn uri(&self, secure: bool) -> String {
         format!("{}://{}:{}", if secure { "https" } else { "http" }, self.host, self.port)
     }
@@ -167,32 +199,40 @@ impl Tls {
         *self != Self::default()
     }
 
+    /// The content of a file of authorities. One without a certificate would mean: trust nobody; say so before the first call
+    /// fails.
+    ///
+    /// # Errors
+    /// When it cannot be read or has none.
+    pub fn authorities(&self, path: &Path) -> Result<Vec<u8>, ChannelError> {
+        let pem = self.read(path)?;
+        if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
+            return Err(ChannelError::Tls(format!("there is no PEM certificate in {}", path.display())));
+        }
+        Ok(pem)
+    }
+
+    /// The content of a file.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(&self, path: &Path) -> Result<Vec<u8>, ChannelError> {
+        std::fs::read(path).map_err(|problem| ChannelError::File { path: path.to_owned(), problem })
+    }
+
     fn config(&self) -> Result<ClientTlsConfig, ChannelError> {
         let mut config = match &self.ca {
-            Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authorities(path)?)),
+            Some(path) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(self.authorities(path)?)),
             None => ClientTlsConfig::new().with_native_roots(),
         };
         if let Some((certificate, key)) = &self.certificate {
-            config = config.identity(Identity::from_pem(read(certificate)?, read(key)?));
+            config = config.identity(Identity::from_pem(self.read(certificate)?, self.read(key)?));
         }
         if let Some(name) = &self.server_name {
             config = config.domain_name(name.clone());
         }
         Ok(config)
     }
-}
-
-/// A file without a certificate would mean: trust nobody; say so before the first call fails.
-fn authorities(path: &Path) -> Result<Vec<u8>, ChannelError> {
-    let pem = read(path)?;
-    if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
-        return Err(ChannelError::Tls(format!("there is no PEM certificate in {}", path.display())));
-    }
-    Ok(pem)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, ChannelError> {
-    std::fs::read(path).map_err(|problem| ChannelError::File { path: path.to_owned(), problem })
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! A server that is busy, or goes away in the middle: the bulk commands bear with it. The server here follows a script.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +11,9 @@ use hyper_util::service::TowerToHyperService;
 use larder::rpc::failure::Failure;
 use larder::rpc::proto::v1;
 use larder::rpc::proto::v1::cache_server::{Cache, CacheServer};
-use larder::rpc::status::to_status;
+use larder::rpc::proto::v1::pipeline_result;
+use larder::rpc::status::{to_error, to_status};
+use tokio_stream::StreamExt as _;
 use tonic::{Request, Response, Status};
 
 use super::Larder;
@@ -37,7 +40,7 @@ impl Cache for Busy {
     type ClearStream = Stream<v1::ClearResponse>;
     type DeletePrefixStream = Stream<v1::DeletePrefixResponse>;
     type DumpStream = Stream<v1::DumpItem>;
-    type PipelineStream = Stream<v1::PipelineResponse>;
+    type PipelineStream = Pin<Box<dyn tokio_stream::Stream<Item = Result<v1::PipelineResponse, Status>> + Send>>;
 
     async fn store(&self, _: Request<v1::StoreRequest>) -> Answer<v1::StoreResponse> {
         if self.stores.fetch_add(1, Ordering::Relaxed) < 2 {
@@ -93,8 +96,22 @@ impl Cache for Busy {
         unscripted()
     }
 
-    async fn pipeline(&self, _: Request<tonic::Streaming<v1::PipelineRequest>>) -> Answer<Self::PipelineStream> {
-        unscripted()
+    async fn pipeline(&self, request: Request<tonic::Streaming<v1::PipelineRequest>>) -> Answer<Self::PipelineStream> {
+        let stores = Arc::clone(&self.stores);
+        let result = move |call: v1::PipelineCall| {
+            let result = if stores.fetch_add(1, Ordering::Relaxed) < 2 {
+                let busy = Failure::Overloaded { retry_after: Duration::from_millis(5) };
+                pipeline_result::Result::Error(to_error(&busy))
+            } else {
+                pipeline_result::Result::Store(v1::StoreResponse { version: 1 })
+            };
+            v1::PipelineResult { id: call.id, result: Some(result) }
+        };
+        let answers = request.into_inner().map(move |message| {
+            let results = message?.calls.into_iter().map(&result).collect();
+            Ok(v1::PipelineResponse { results, ..Default::default() })
+        });
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn stats(&self, _: Request<v1::StatsRequest>) -> Answer<v1::StatsResponse> {

@@ -51,7 +51,7 @@ pub fn kind(error: &Error) -> &'static str {
         ErrorKind::Answer(failure) => failure.reason(),
         ErrorKind::Unreachable { .. } => "UNREACHABLE",
         ErrorKind::Full { .. } => "CLIENT_FULL",
-        ErrorKind::Channel(_) | ErrorKind::TokenFile { .. } => "CLIENT_CONFIGURATION",
+        ErrorKind::NoSeeds | ErrorKind::Channel(_) | ErrorKind::TokenFile { .. } => "CLIENT_CONFIGURATION",
     }
 }
 
