@@ -7,6 +7,7 @@ use futures::future::join_all;
 use larder::ownership::member::MemberId;
 use larder::ownership::snapshot::Snapshot;
 use larder::server::drain::Outcome;
+use larder::server::peer::lane::IDLE_TIMEOUT;
 use larder::server::peer::{ForwardError, Forwarded};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
@@ -168,4 +169,60 @@ async fn forwards_go_on_over_a_new_connection_when_an_old_one_is_sent_away() {
     };
     tokio::time::timeout(Duration::from_secs(20), all).await.unwrap();
     assert_eq!(asker.peers.stats().broken.load(SeqCst), 0);
+}
+
+/// Lets this time pass here at once: for what has a timer of its own, and no other clock. Not in the other replica, whose threads
+/// are its own.
+async fn after(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    // Whoever was woken begins to wait anew before the clock goes on.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::resume();
+}
+
+/// A little more than a lane may be without use.
+const MINUTE: Duration = IDLE_TIMEOUT.saturating_add(Duration::from_secs(1));
+
+#[tokio::test]
+async fn a_lane_that_nobody_uses_for_a_minute_ends_in_good_order() {
+    let (asker, owner) = (Asker::new(), Owner::start());
+    let (id, address, forward) = (owner.id(), owner.address(), get("x"));
+    assert!(asker.peers.forward(&id, &address, &forward).await.is_ok());
+    // First for the greeting; from then on it counts.
+    after(Duration::from_secs(2)).await;
+    assert!(asker.peers.forward(&id, &address, &forward).await.is_ok());
+    after(IDLE_TIMEOUT / 2).await;
+    assert!(asker.peers.forward(&id, &address, &forward).await.is_ok());
+    after(IDLE_TIMEOUT / 2).await;
+    assert_eq!(owner.wire.connections(), 1, "it was used in this minute");
+    after(MINUTE).await;
+    eventually("it ends", || owner.wire.connections() == 0).await;
+    assert_eq!(asker.peers.stats().broken.load(SeqCst), 0);
+    assert!(asker.peers.forward(&id, &address, &forward).await.is_ok());
+    assert_eq!(owner.wire.stats().accepted(), 2);
+}
+
+#[tokio::test]
+async fn a_lane_whose_callers_are_all_gone_without_an_answer_is_cut() {
+    let (asker, owner) = (Asker::new(), Owner::start());
+    let (id, address, waits) = (owner.id(), owner.address(), get("wait"));
+    let mut patient = Box::pin(asker.peers.forward(&id, &address, &waits));
+    let mut hasty = Box::pin(asker.peers.forward(&id, &address, &waits));
+    tokio::select! {
+        _ = &mut patient => panic!("nothing answers it"),
+        _ = &mut hasty => panic!("nothing answers it"),
+        () = eventually("they wait there", || owner.echo.seen.lock().len() == 2) => {}
+    }
+    drop(hasty);
+    for time in [Duration::from_secs(2), MINUTE, MINUTE] {
+        after(time).await;
+    }
+    assert_eq!(owner.wire.connections(), 1, "one waits");
+    drop(patient);
+    after(MINUTE).await;
+    eventually("it is cut", || owner.wire.connections() == 0 && owner.echo.dropped.load(SeqCst) == 2).await;
+    assert_eq!(asker.peers.stats().broken.load(SeqCst), 1);
 }

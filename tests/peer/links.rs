@@ -7,6 +7,7 @@ use futures::future::{FutureExt as _, join};
 use larder::ownership::member::MemberId;
 use larder::ownership::message::{Answer, Refusal, Request};
 use larder::server::peer::CallError;
+use larder::server::peer::links::CALL_TIMEOUT;
 use tokio::net::TcpListener;
 
 use crate::pair::{Asker, DIGEST, Owner, Stub, eventually, topology};
@@ -101,4 +102,26 @@ async fn a_silent_peer_is_lost_to_a_ping_within_its_timeout_and_a_lost_member_at
     let lost = tokio::time::timeout(Duration::from_secs(3), pull).await.unwrap();
     assert_eq!(lost.err(), Some(CallError::Lost));
     eventually("its connection is closed", || owner.wire.connections() == 0).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_is_there_and_does_not_answer_is_given_up_after_ten_seconds() {
+    let (asker, owner) = (Asker::new(), Owner::start());
+    let (id, address) = (owner.id(), owner.address());
+    let mut pull = Box::pin(asker.call(&address, &id, Request::Pull { after: None, max_bytes: 9 }));
+    let heard = eventually("it is heard", || owner.desk.stamps.load(SeqCst) == 1);
+    tokio::select! {
+        _ = &mut pull => panic!("the page is not to come"),
+        () = heard => {}
+    }
+    tokio::time::pause();
+    tokio::time::advance(CALL_TIMEOUT / 2).await;
+    assert!((&mut pull).now_or_never().is_none());
+    tokio::time::advance(CALL_TIMEOUT / 2).await;
+    assert_eq!((&mut pull).now_or_never().expect("its time is over").err(), Some(CallError::Lost));
+    tokio::time::resume();
+    // The connection is as good as before.
+    owner.desk.pages.add_permits(1);
+    assert!(asker.call(&address, &id, Request::Pull { after: None, max_bytes: 9 }).await.is_ok());
+    assert_eq!(owner.wire.stats().accepted(), 1);
 }

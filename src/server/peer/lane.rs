@@ -78,6 +78,17 @@ pub(super) enum Phase {
     },
 }
 
+/// What goes on in a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// Somebody forwards, or waits.
+    Used,
+    /// Everything is answered.
+    Idle,
+    /// Everybody who waited is gone, and the answers have not come.
+    Unanswered,
+}
+
 #[derive(Debug)]
 struct State {
     phase: Phase,
@@ -208,10 +219,16 @@ impl Lane {
         Some(batch)
     }
 
-    /// Whether nothing is under way, and nothing has been since the batch of this number.
-    fn is_idle_since(&self, batch: u64) -> (bool, u64) {
+    /// How much it is used, if nothing was forwarded since the batch of this number; and the number of the last one.
+    fn use_since(&self, batch: u64) -> (Use, u64) {
         let state = self.state.lock();
-        (state.slots.under_way() == 0 && state.last_batch == batch, state.last_batch)
+        let is_used = state.last_batch != batch || state.slots.is_awaited();
+        let its = match state.slots.under_way() {
+            _ if is_used => Use::Used,
+            0 => Use::Idle,
+            _ => Use::Unanswered,
+        };
+        (its, state.last_batch)
     }
 
     /// Hands answers to those who wait for them. `accepted`: the stamp that came with them.

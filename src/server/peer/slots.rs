@@ -15,6 +15,8 @@ pub(super) struct Slots {
     free: Vec<u32>,
     /// Slots whose forward has no answer, its caller there or gone.
     under_way: usize,
+    /// Those of them whose caller is gone.
+    abandoned: usize,
 }
 
 #[derive(Debug)]
@@ -36,6 +38,11 @@ impl Slots {
     /// Forwards without an answer.
     pub(super) fn under_way(&self) -> usize {
         self.under_way
+    }
+
+    /// Whether somebody waits for an answer.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.under_way > self.abandoned
     }
 
     /// A slot for a forward in the message of this number; `None` if `limit` are under way.
@@ -69,6 +76,7 @@ impl Slots {
             Slot::Abandoned { .. } => {
                 self.free.push(id);
                 self.under_way -= 1;
+                self.abandoned -= 1;
                 Err(outcome)
             }
             other => {
@@ -107,7 +115,10 @@ impl Slots {
     pub(super) fn abandon(&mut self, id: u32) -> Option<Outcome> {
         let slot = &mut self.all[id as usize];
         match std::mem::replace(slot, Slot::Free) {
-            Slot::Waiting { message, .. } => *slot = Slot::Abandoned { message },
+            Slot::Waiting { message, .. } => {
+                *slot = Slot::Abandoned { message };
+                self.abandoned += 1;
+            }
             Slot::Done(outcome) => {
                 self.free.push(id);
                 return Some(outcome);
@@ -128,6 +139,7 @@ mod tests {
         assert_eq!((slots.take(1, 2), slots.take(1, 2), slots.take(1, 2)), (Some(0), Some(1), None));
         assert_eq!(slots.abandon(0), None);
         assert_eq!(slots.take(1, 2), None, "it may be answered yet");
+        assert!(slots.is_awaited());
         assert!(slots.complete(0, Ok(Forwarded::Moved)).is_err(), "nobody waits for it");
         assert_eq!(slots.take(2, 2), Some(0));
         assert!(slots.complete(1, Ok(Forwarded::Moved)).is_ok());
@@ -157,6 +169,7 @@ mod tests {
         slots.end_all(|message| if message <= 1 { ForwardError::Unknown } else { ForwardError::Refused });
         assert_eq!(slots.poll(1, Waker::noop()), Some(Err(ForwardError::Unknown)));
         assert_eq!(slots.poll(2, Waker::noop()), Some(Err(ForwardError::Refused)));
+        assert!(!slots.is_awaited());
         assert_eq!((slots.under_way(), slots.take(3, 9).is_some()), (0, true));
     }
 }

@@ -14,7 +14,7 @@ use http::{Request, StatusCode};
 use prost::Message as _;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::{Batch, IDLE_TIMEOUT, Lane, Phase, split};
+use super::{Batch, IDLE_TIMEOUT, Lane, Phase, Use, split};
 use crate::ownership::message::Refusal;
 use crate::rpc::metadata::GRPC_STATUS;
 use crate::rpc::peer::{hello_of, hello_to, stamp_of, stamp_to};
@@ -195,15 +195,19 @@ impl Driven<'_> {
         }
     }
 
-    /// A lane that nobody uses ends. So does one whose answers do not come at all: the deadlines of its callers have passed.
+    /// A lane that nobody uses ends. One whose answers do not come although the deadlines of all callers have passed is cut, and so
+    /// is one that the other does not let end.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         while self.idle.as_mut().poll(cx).is_ready() {
             if !self.heard_hello {
                 return Poll::Ready(End::NotConnected(DialError::Silent));
             }
-            let (is_idle, batch) = self.lane.is_idle_since(self.idle_batch);
-            if is_idle {
-                self.lane.retire();
+            let (used, batch) = self.lane.use_since(self.idle_batch);
+            match used {
+                Use::Used => {}
+                Use::Idle if self.is_closed => return Poll::Ready(End::InOrder),
+                Use::Idle => self.lane.retire(),
+                Use::Unanswered => return Poll::Ready(End::Broken),
             }
             self.idle_batch = batch;
             self.idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
