@@ -3,7 +3,7 @@
 //! because then it tested something else.
 //!
 //! Each key has one writer, who counts. An answer is *lost* if an acknowledged key is missing, and *stale* if it is older than
-//! what was acknowledged before the question was asked. A call *failed* if it did after all its retries within a second.
+//! what was acknowledged before the question was asked. A call *failed* if it did after all its retries within its deadline.
 //! A store of which nobody knows whether it was applied may still be, later: its key is not checked for staleness any more.
 
 mod call;
@@ -27,8 +27,9 @@ use super::cluster::{Dev, PATIENCE, serves, until};
 pub use call::name;
 pub use report::Report;
 
-/// How long a call may take, retries included.
-pub const DEADLINE: Duration = Duration::from_secs(1);
+/// How long a call may take, retries included. In a debug build, which takes some ten times the CPU, three times what is
+/// promised: else a busy machine, on which nobody has his turn in time, looks like a fault.
+pub const DEADLINE: Duration = Duration::from_secs(if cfg!(debug_assertions) { 3 } else { 1 });
 
 /// How often due calls are begun, and how often the members are looked at.
 const TICK: Duration = Duration::from_millis(2);
@@ -103,7 +104,7 @@ impl Plan {
 
     /// Calls that are under way at once, if every one of them takes twice as long as it may.
     fn most(&self) -> u32 {
-        self.rate * 2
+        self.rate * 2 * u32::try_from(DEADLINE.as_secs()).unwrap()
     }
 }
 
