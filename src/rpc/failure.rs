@@ -85,6 +85,8 @@ pub enum Failure {
     Cancelled,
     #[error("no replica serves, so nobody owns the key; try again")]
     NoOwner,
+    #[error("the room left to account `{account}` was not known in time, as its keys are counted anew; try again")]
+    QuotaUnknown { account: String },
     #[error("the answer was lost on its way, so whether the call was applied is unknown")]
     AppliedUnknown { idempotent: bool },
     #[error("something broke inside Larder; its log says what")]

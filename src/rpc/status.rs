@@ -39,6 +39,8 @@ const STARTING_RETRY: Duration = Duration::from_millis(250);
 const DRAINING_RETRY: Duration = Duration::from_millis(100);
 /// Until a replica may have begun to serve.
 const NO_OWNER_RETRY: Duration = Duration::from_millis(250);
+/// Until the keys of an account may have been counted.
+const QUOTA_RETRY: Duration = Duration::from_millis(250);
 /// Until a lost answer is worth asking for again.
 const LOST_RETRY: Duration = Duration::from_millis(50);
 /// Until entries of other accounts may have expired.
@@ -124,6 +126,7 @@ fn row(failure: &Failure) -> Row {
         F::AppliedUnknown { idempotent: true } => passing(Code::Unavailable, "APPLIED_UNKNOWN", 408, LOST_RETRY),
         F::AppliedUnknown { idempotent: false } => never(Code::Unavailable, "APPLIED_UNKNOWN", 408),
         F::NoOwner => passing(Code::Unavailable, "NO_OWNER", 411, NO_OWNER_RETRY),
+        F::QuotaUnknown { .. } => passing(Code::Unavailable, "QUOTA_UNKNOWN", 412, QUOTA_RETRY),
         F::Internal => lasting(Code::Internal, "INTERNAL", 409),
         F::Other { code, .. } => {
             let code = Code::from(*code);

@@ -182,7 +182,7 @@ impl Handoff {
     /// again; it may need another lease.
     ///
     /// # Errors
-    /// When the account has no more, or too many wait; [`Failure::DeadlineExceeded`] when nothing is known until then.
+    /// When the account has no more, or too many wait; [`Failure::QuotaUnknown`] when nothing is known until then.
     pub async fn lease(&self, ask: LeaseAsk, deadline: Option<tokio::time::Instant>) -> Result<(), Failure> {
         let account = ask.account.to_string();
         match self.0.inbox.lease(ask, deadline).await? {

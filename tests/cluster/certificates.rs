@@ -4,22 +4,21 @@ use std::path::Path;
 
 use larder::client::StoreOptions;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use serde_json::Value;
 
 use super::process::Process;
-use super::test_cluster::{self, TestCluster, metric, on_ring, page, wait};
+use super::test_cluster::{self, TestCluster, page, wait};
 use super::{all_there, fill};
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
-fn ca() -> Ca {
+pub fn ca() -> Ca {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// The flags of a replica whose certificate `ca` made; it trusts `trusted`.
-fn flags(directory: &Path, ca: &Ca, trusted: &Ca) -> Vec<String> {
+/// The flags of a replica for its peers whose certificate `ca` made; it trusts `trusted`.
+pub fn flags(directory: &Path, ca: &Ca, trusted: &Ca) -> Vec<String> {
     std::fs::create_dir(directory).unwrap();
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(["replicas.larder".to_owned()]).unwrap();
@@ -36,19 +35,6 @@ fn flags(directory: &Path, ca: &Ca, trusted: &Ca) -> Vec<String> {
     ]
 }
 
-async fn count(process: &Process, name: &str) -> u64 {
-    metric(&page(process.admin, "/metrics").await.1, name)
-}
-
-/// Waits until the first of them sees so many on the ring, and nothing is under way.
-async fn settled(process: &Process, ring: usize) {
-    wait(&format!("{ring} are on the ring and settled"), async || {
-        let page: Value = serde_json::from_str(&page(process.admin, "/members").await.1).unwrap();
-        page["settled"] == true && on_ring(&page) == ring
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn replicas_with_certificates_are_one_cache_and_take_nobody_in_who_has_none_or_is_of_another_cluster() {
     let mut cluster = TestCluster::empty(&[]);
@@ -61,11 +47,11 @@ async fn replicas_with_certificates_are_one_cache_and_take_nobody_in_who_has_non
         replicas.push(Process::join(&mut cluster, uid, &flags).await);
     }
     for replica in &replicas {
-        settled(replica, 3).await;
+        replica.settled(3).await;
     }
     fill(&test_cluster::client(replicas[0].grpc)).await;
     all_there(&test_cluster::client(replicas[1].grpc)).await;
-    assert!(count(&replicas[0], "larder_peer_forwards_total").await > 0);
+    assert!(replicas[0].metric("larder_peer_forwards_total").await > 0);
 
     // None of these ever gets a clear from anybody, so none is ready; and the others go on.
     let of_another_cluster = [flags(&directory.join("d"), &ours, &ours), vec!["--cluster=another".to_owned()]].concat();
@@ -88,13 +74,13 @@ async fn replicas_with_certificates_are_one_cache_and_take_nobody_in_who_has_non
     client.store("another", "value", StoreOptions::default()).await.unwrap();
     for stranger in &strangers {
         assert_eq!(page(stranger.admin, "/readyz").await.0, 503);
-        assert_eq!(count(stranger, "larder_store_entries").await, 0);
+        assert_eq!(stranger.metric("larder_store_entries").await, 0);
     }
     drop(strangers);
 
     // What a leaver has goes over these connections too.
     assert!(replicas.remove(0).end(&mut cluster, "a").await);
-    settled(&replicas[0], 2).await;
+    replicas[0].settled(2).await;
     all_there(&test_cluster::client(replicas[0].grpc)).await;
 }
 
@@ -102,8 +88,8 @@ async fn replicas_with_certificates_are_one_cache_and_take_nobody_in_who_has_non
 async fn refused(replicas: &[Process]) -> (u64, u64) {
     let mut all = (0, 0);
     for replica in replicas {
-        all.0 += count(replica, "larder_peer_strangers_total").await;
-        all.1 += count(replica, "larder_peer_connections_ended_total{reason=\"tls_failed\"}").await;
+        all.0 += replica.metric("larder_peer_strangers_total").await;
+        all.1 += replica.metric("larder_peer_connections_ended_total{reason=\"tls_failed\"}").await;
     }
     all
 }

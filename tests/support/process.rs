@@ -5,7 +5,9 @@
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 
-use super::test_cluster::{TestCluster, wait};
+use serde_json::Value;
+
+use super::test_cluster::{TestCluster, metric, on_ring, page, wait};
 
 /// A process that is killed with its test.
 pub struct Process {
@@ -22,7 +24,7 @@ impl Process {
         command.arg("serve").args(cluster.flags(uid)).args(more).arg(format!("--ready-file={}", ready.display()));
         let child = command.stdout(Stdio::null()).spawn().unwrap();
         wait(&format!("{uid} listens"), async || ready.exists()).await;
-        let addresses: serde_json::Value = serde_json::from_slice(&std::fs::read(&ready).unwrap()).unwrap();
+        let addresses: Value = serde_json::from_slice(&std::fs::read(&ready).unwrap()).unwrap();
         let address = |name: &str| addresses[name].as_str().unwrap().parse().unwrap();
         cluster.list(uid, address("grpc"), address("peer"));
         Self { child, grpc: address("grpc"), admin: address("admin") }
@@ -33,6 +35,19 @@ impl Process {
         let process = Self::start(cluster, uid, more).await;
         cluster.serves(uid, process.admin).await;
         process
+    }
+
+    /// Waits until it sees so many on the ring, and no hand-off is under way there.
+    pub async fn settled(&self, ring: usize) {
+        wait(&format!("{ring} are on the ring and settled"), async || {
+            let page: Value = serde_json::from_str(&page(self.admin, "/members").await.1).unwrap();
+            page["settled"] == true && on_ring(&page) == ring
+        })
+        .await;
+    }
+
+    pub async fn metric(&self, name: &str) -> u64 {
+        metric(&page(self.admin, "/metrics").await.1, name)
     }
 
     pub fn signal(&self, name: &str) {

@@ -34,6 +34,7 @@ pub fn of(failure: &Failure) -> HashMap<String, String> {
         F::QuotaKeys { account, limit } | F::QuotaBytes { account, limit } => {
             vec![("account", account.clone()), ("limit", limit.to_string())]
         }
+        F::QuotaUnknown { account } => vec![("account", account.clone())],
         F::AccountRate { account, limit, .. } => vec![("account", account.clone()), ("limit", limit.to_string())],
         F::ServerRate { limit, .. } => vec![("limit", limit.to_string())],
         F::AppliedUnknown { .. } => vec![("applied", "unknown".to_owned())],
@@ -102,6 +103,7 @@ pub fn failure(error: &v1::Error) -> Option<Failure> {
         "CANCELLED" => F::Cancelled,
         "APPLIED_UNKNOWN" => F::AppliedUnknown { idempotent: error.retry_after_ms >= 0 },
         "NO_OWNER" => F::NoOwner,
+        "QUOTA_UNKNOWN" => F::QuotaUnknown { account: text("account")? },
         "INTERNAL" => F::Internal,
         _ => return None,
     })

@@ -51,7 +51,8 @@ fn after(failure: &Failure) -> Option<Failure> {
         F::Cancelled => F::AppliedUnknown { idempotent: true },
         F::AppliedUnknown { idempotent: true } => F::AppliedUnknown { idempotent: false },
         F::AppliedUnknown { idempotent: false } => F::NoOwner,
-        F::NoOwner => F::Internal,
+        F::NoOwner => F::QuotaUnknown { account: account() },
+        F::QuotaUnknown { .. } => F::Internal,
         F::Internal => F::Other { code: Code::DataLoss as i32, message: "from elsewhere".to_owned() },
         F::Other { .. } => return None,
     })

@@ -1,5 +1,9 @@
 //! Room in an account's quota, asked of the account's home while an operation waits.
 
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::{Cluster, Forward};
 use crate::cache::key::AccountId;
 use crate::cache::store::Mode;
@@ -8,6 +12,11 @@ use crate::rpc::failure::Failure;
 use crate::server::call::mode;
 use crate::server::trace::{Kind, names};
 use crate::server::wall::Wall;
+
+/// Of an operation's time the part, and the most, that is left for word that its quota was not known in time: so that its
+/// caller, here or at another replica, hears this and not silence.
+const ANSWER_PART: u32 = 8;
+const MAX_ANSWER_TIME: Duration = Duration::from_millis(50);
 
 /// What one operation has asked for.
 pub(super) struct Leases {
@@ -48,8 +57,10 @@ impl Leases {
         let budget = wall.store.tenant(&account).budget();
         let (max_keys, max_bytes) = (budget.max_keys, budget.max_bytes);
         let ask = LeaseAsk { account, keys, bytes, max_keys, max_bytes, dry_run: forward.dry_run };
+        let now = Instant::now();
+        let until = forward.deadline.map(|deadline| deadline - answer_time(deadline.saturating_duration_since(now)));
         let waiting = forward.trace.child(Kind::Internal, names::LEASE);
-        let leased = cluster.handoff.lease(ask, forward.deadline).await;
+        let leased = cluster.handoff.lease(ask, until).await;
         if let Some(span) = waiting.span() {
             span.end_without_code();
         }
@@ -64,4 +75,8 @@ impl Leases {
         }
         Ok(())
     }
+}
+
+fn answer_time(left: Duration) -> Duration {
+    (left / ANSWER_PART).min(MAX_ANSWER_TIME)
 }

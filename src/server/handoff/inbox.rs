@@ -143,6 +143,7 @@ impl Inbox {
 
     /// Waits for a verdict; an error when there was none before the deadline, or the thread ended.
     pub(super) async fn lease(&self, ask: LeaseAsk, deadline: Option<Instant>) -> Result<LeaseVerdict, Failure> {
+        let account = ask.account.clone();
         let (id, verdict) = {
             let room = self.room()?;
             let id = self.enter()?;
@@ -156,7 +157,8 @@ impl Inbox {
             Some(deadline) => timeout_at(deadline, verdict).await,
             None => Ok(verdict.await),
         };
-        verdict.map_err(|_| Failure::DeadlineExceeded)?.map_err(|_| Failure::Starting)
+        let unknown = |_| Failure::QuotaUnknown { account: account.to_string() };
+        verdict.map_err(unknown)?.map_err(|_| Failure::Starting)
     }
 
     /// Counts one more that waits.
@@ -264,7 +266,7 @@ mod tests {
         let account = AccountId::new("one").unwrap();
         let ask = LeaseAsk { account, keys: 1, bytes: 1, max_keys: Some(1), max_bytes: None, dry_run: false };
         let deadline = Instant::now() + Duration::from_secs(1);
-        assert_eq!(inbox.lease(ask, Some(deadline)).await, Err(Failure::DeadlineExceeded));
+        assert_eq!(inbox.lease(ask, Some(deadline)).await, Err(Failure::QuotaUnknown { account: "one".into() }));
         assert!(matches!(notes.take()[..], [Note::LeaseOver(_)]));
     }
 }
