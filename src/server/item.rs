@@ -287,7 +287,9 @@ pub fn forward(
 ) -> Forward {
     let longest = call.connection().wall.config.max_unary_time;
     let own = context.map(|context| Duration::from_millis(context.timeout_ms)).filter(|timeout| !timeout.is_zero());
-    let due = read_at + own.map_or(longest, |own| own.min(longest));
+    // A client that is slow to take its results may begin an item long after it was read.
+    let due = Instant::now() + longest;
+    let due = own.map_or(due, |own| due.min(read_at + own));
     let id = principal.state.tenant.id();
     Forward {
         method,

@@ -1,13 +1,14 @@
 //! Batches and pipelines over all owners.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use larder::rpc::proto::v1::pipeline_call::Operation;
 use larder::rpc::proto::v1::pipeline_result::Result as Answer;
 use larder::rpc::proto::v1::{self, batch_get_result, batch_store_result};
 
 use crate::asking::{all, delete, get, increment, store};
-use crate::entry::{at, owner, uids};
+use crate::entry::{at, key_of, owner, uids, with_flags};
 use crate::test_cluster::TestCluster;
 
 /// Over several chunks of results and several turns.
@@ -57,6 +58,24 @@ async fn every_item_of_a_batch_over_all_owners_has_its_own_result() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_gets_every_item_of_its_batch() {
+    let longest = Duration::from_secs(2);
+    let cluster = with_flags(2, &["--max-deadline=2s"]).await;
+    let (mut client, key) = (at(&cluster, "a").await, key_of(&cluster, "b", "large"));
+    client.store(store(&key, "v".repeat(16 * 1024))).await.unwrap();
+    let items = (0..ITEMS).map(|_| v1::BatchGetItem { get: Some(get(&key)), context: None }).collect();
+    let answers = client.batch_get(v1::BatchGetRequest { items }).await.unwrap().into_inner();
+    // Items that wait for the results of others to be taken begin only after the longest time that a call may take.
+    tokio::time::sleep(longest + Duration::from_millis(500)).await;
+    let results: Vec<_> = all(answers).await.into_iter().flat_map(|answer| answer.results).collect();
+    assert_eq!(results.len(), ITEMS);
+    for result in results {
+        assert!(matches!(result.result, Some(batch_get_result::Result::Get(_))), "{result:?}");
+    }
+    cluster.end().await;
 }
 
 #[tokio::test]
