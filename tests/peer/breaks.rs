@@ -1,16 +1,21 @@
 //! Connections that are refused, break or end.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use futures::future::join_all;
 use larder::ownership::member::MemberId;
 use larder::ownership::snapshot::Snapshot;
+use larder::server::accept::config::DEAD_PATH_TIMEOUT;
 use larder::server::drain::Outcome;
 use larder::server::peer::lane::IDLE_TIMEOUT;
 use larder::server::peer::{ForwardError, Forwarded};
+use socket2::{SockFilter, SockRef};
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::pair::{Asker, Echo, Owner, Stub, eventually, get, topology, view};
 
@@ -169,6 +174,47 @@ async fn forwards_go_on_over_a_new_connection_when_an_old_one_is_sent_away() {
     };
     tokio::time::timeout(Duration::from_secs(20), all).await.unwrap();
     assert_eq!(asker.peers.stats().broken.load(SeqCst), 0);
+}
+
+/// Passes connections on to an address. A connection of which it is told goes dead as when the network drops its packets: neither
+/// side's kernel hears of the other any more.
+async fn pass_on(listener: TcpListener, to: String, die: Arc<Notify>) {
+    while let Ok((mut near, _)) = listener.accept().await {
+        let mut far = TcpStream::connect(&to).await.unwrap();
+        let die = Arc::clone(&die);
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = tokio::io::copy_bidirectional(&mut near, &mut far) => return,
+                () = die.notified() => {}
+            }
+            // BPF_RET: of every segment that comes, 0 bytes are taken, before TCP sees it.
+            let nothing = [SockFilter::new(0x06, 0, 0, 0)];
+            for socket in [&near, &far] {
+                SockRef::from(socket).attach_filter(&nothing).unwrap();
+            }
+            std::future::pending::<()>().await;
+        });
+    }
+}
+
+/// F16.
+#[tokio::test]
+async fn both_sides_notice_within_seconds_that_the_path_between_them_is_dead() {
+    let (asker, owner) = (Asker::new(), Owner::start());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (id, address, die) = (owner.id(), listener.local_addr().unwrap().to_string(), Arc::new(Notify::new()));
+    tokio::spawn(pass_on(listener, owner.address(), Arc::clone(&die)));
+    let forward = get("x");
+    assert!(asker.peers.forward(&id, &address, &forward).await.is_ok());
+    assert_eq!(owner.wire.connections(), 1);
+    die.notify_waiters();
+    tokio::task::yield_now().await;
+    let began = Instant::now();
+    // Without a deadline: it is the connection that ends it.
+    assert_eq!(asker.peers.forward(&id, &address, &forward).await, Err(ForwardError::Unknown));
+    assert!(began.elapsed() < 2 * DEAD_PATH_TIMEOUT, "{:?}", began.elapsed());
+    eventually("the other side knows, too", || owner.wire.connections() == 0).await;
+    assert!(asker.peers.forward(&id, &address, &forward).await.is_ok(), "over another connection");
 }
 
 /// Lets this time pass here at once: for what has a timer of its own, and no other clock. Not in the other replica, whose threads
