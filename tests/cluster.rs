@@ -11,6 +11,8 @@ use larder::server::drain::Outcome;
 
 #[path = "cluster/certificates.rs"]
 mod certificates;
+#[path = "cluster/metrics.rs"]
+mod metrics;
 #[path = "support/process.rs"]
 mod process;
 mod support;

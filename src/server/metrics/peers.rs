@@ -39,7 +39,7 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> 
     for reason in Ended::ALL {
         counter(&mut family, &[("reason", reason.name())], wire.ended(reason))?;
     }
-    let rows: [(&str, &str, &AtomicU64); 11] = [
+    let rows: [(&str, &str, &AtomicU64); 13] = [
         ("larder_peer_connect_failures", "Connections to other replicas that did not come about", &ours.not_connected),
         ("larder_peer_connections_broken", "Connections for forwards that broke", &ours.broken),
         ("larder_peer_messages", "Messages in which operations were forwarded; many share one", &ours.messages),
@@ -50,6 +50,8 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> 
         ("larder_peer_turned_down", "Conversations that another replica turned down", &ours.turned_down),
         ("larder_peer_strangers", "Conversations refused to replicas of other clusters", &theirs.strangers),
         ("larder_peer_malformed", "Messages of other replicas that make no sense", &theirs.malformed),
+        ("larder_peer_refused", "Messages refused: for another process, or by a clock far ahead", &theirs.refused),
+        ("larder_peer_late", "Forwarded operations that came here after their deadline", &theirs.late),
         ("larder_peer_overloaded", "Forwarded operations turned away here: too many wait", &theirs.overloaded),
     ];
     for (name, help, value) in rows {
