@@ -1,6 +1,7 @@
 """The contract at each of three replicas, as stock clients see it that know nothing of the ring: the tests of one replica,
 with a channel to each in turn. Two thirds of the keys are another's."""
 
+import grpc
 import pytest
 from larder.v1 import cache_pb2, cache_pb2_grpc
 
@@ -47,6 +48,21 @@ def test_a_key_is_the_same_wherever_it_is_asked_for(each, prefix):
             assert got.val == b"%d" % number
         dumped = [item.key for item in stub.Dump(cache_pb2.DumpRequest(prefix=prefix), metadata=bearer(ALICE))]
         assert sorted(dumped) == sorted(f"{prefix}{number}" for number in range(30))
+
+
+@pytest.mark.parametrize("authority", [None, "larder"])
+def test_a_channel_over_several_addresses_works_with_an_authority_as_the_readme_says(cluster, authority):
+    options = [("grpc.lb_policy_name", "round_robin"), ("grpc.default_authority", authority)]
+    target = "ipv4:" + ",".join(replica.addresses["grpc"] for replica in cluster.replicas)
+    with grpc.insecure_channel(target, options=[option for option in options if option[1]]) as opened:
+        stub = cache_pb2_grpc.CacheStub(opened)
+        if authority:
+            for _ in range(9):
+                stub.Stats(cache_pb2.StatsRequest(), metadata=bearer(ALICE), wait_for_ready=True, timeout=10)
+        else:
+            # If this passes one day, the README and docs/operations.md say too much.
+            with pytest.raises(grpc.RpcError, match="PROTOCOL_ERROR|RST_STREAM"):
+                stub.Stats(cache_pb2.StatsRequest(), metadata=bearer(ALICE), timeout=10)
 
 
 def test_a_dump_goes_on_at_another_replica(each, prefix):
