@@ -8,7 +8,8 @@
 #   REVISION  commit that is built, for the image's labels.
 #
 # glibc is linked in (`+crt-static`): its resolver needs no file but /etc/resolv.conf, which the kubelet mounts. Naming the
-# target keeps build scripts and proc macros dynamic, as they must be. Relative relocations are packed: two thirds of a megabyte less.
+# target keeps build scripts and proc macros dynamic, as they must be. Relative relocations are packed, and where
+# rustc links by lld, equal functions are one: a megabyte less.
 
 ARG RUST=1.95
 FROM rust:${RUST}-bookworm AS builder
@@ -29,7 +30,8 @@ ENV PATH=/tools/bin:$PATH
 COPY Cargo.toml Cargo.lock ./
 RUN awk '/^\[/ { drop = /^\[\[(test|bench)\]\]/ } !drop' Cargo.toml > kept && mv kept Cargo.toml \
     && target="${TARGET:-$(rustc -vV | sed -n 's/^host: //p')}" && printf %s "$target" > /target \
-    && mkdir .cargo && printf '[target.%s]\nrustflags = ["-Ctarget-feature=+crt-static", "-Clink-arg=-Wl,-z,pack-relative-relocs"]\n' "$target" > .cargo/config.toml \
+    && case "$target" in x86_64-*) fold=', "-Clink-arg=-Wl,--icf=all"' ;; *) fold= ;; esac \
+    && mkdir .cargo && printf '[target.%s]\nrustflags = ["-Ctarget-feature=+crt-static", "-Clink-arg=-Wl,-z,pack-relative-relocs"%s]\n' "$target" "$fold" > .cargo/config.toml \
     && mkdir src && echo 'fn main() {}' | tee src/main.rs > build.rs && touch src/lib.rs \
     && cargo auditable build --locked --profile image --bin larder --target "$target" \
     && rm -r src build.rs
