@@ -11,7 +11,7 @@ from pathlib import Path
 @functools.cache
 def location():
     """kubeconform's flags."""
-    asked = subprocess.run(["kubectl", "get", "--raw", "/openapi/v2"], capture_output=True, text=True, timeout=60)
+    asked = subprocess.run(["kubectl", "get", "--raw", "/openapi/v2", "--request-timeout=20s"], capture_output=True, text=True, timeout=60)
     if asked.returncode != 0:
         return ()
     folder = Path(tempfile.mkdtemp(prefix="larder-schemas-"))

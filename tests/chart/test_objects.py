@@ -1,6 +1,7 @@
 """What the chart and the overlays make is valid Kubernetes, and the same whichever way it is made."""
 
 import json
+import os
 import subprocess
 
 import pytest
@@ -19,7 +20,10 @@ CONTAINER = {
 def kubeconform(text):
     command = ["kubeconform", "-strict", "-summary", "-output", "json", "-skip", ",".join(FOREIGN), *location()]
     done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=120)
-    return done.returncode, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    if done.returncode != 0 and not location() and "download" in said and not os.environ.get("CI"):
+        pytest.skip("no API server answers, and the net has no schemas for kubeconform")
+    return done.returncode, said
 
 
 @pytest.mark.parametrize("values", [*CI, CHART / "values-ha.yaml"], ids=lambda path: path.stem)
