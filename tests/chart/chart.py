@@ -9,6 +9,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "larder"
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
+# Of Kubernetes, that the chart says it runs on.
+OLDEST = "1.31.0"
 CI = sorted((CHART / "ci").glob("*-values.yaml"))
 # Kinds that no API server knows by itself.
 FOREIGN = ["Certificate", "PrometheusRule", "ServiceMonitor"]
@@ -27,7 +29,7 @@ def helm(*words):
 
 def render(*flags, release="larder", namespace="larder"):
     """The text that is applied."""
-    return helm("template", release, CHART, "--namespace", namespace, *flags)
+    return helm("template", release, CHART, "--namespace", namespace, "--kube-version", OLDEST, *flags)
 
 
 def rendered_with(values, folder, *flags):

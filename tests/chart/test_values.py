@@ -5,7 +5,7 @@ import re
 
 import pytest
 import yaml
-from chart import CHART, CI, ROOT, VALUES, Refused, helm, leaves, merged, objects, render, rendered_with
+from chart import CHART, CI, OLDEST, ROOT, VALUES, Refused, helm, leaves, merged, objects, render, rendered_with
 
 EVERYTHING = yaml.safe_load((CHART / "ci" / "everything-values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -191,7 +191,7 @@ def test_wrong_values_are_refused_with_their_name(values, named, tmp_path):
 
 @pytest.mark.parametrize("values", CI, ids=lambda path: path.stem)
 def test_helm_finds_no_fault(values):
-    helm("lint", "--strict", CHART, "--values", values)
+    helm("lint", "--strict", CHART, "--kube-version", OLDEST, "--values", values)
 
 
 def test_grace_and_drain_follow_from_memory_and_rate():
