@@ -13,7 +13,7 @@ mod settings;
 mod shutdown;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,14 +27,14 @@ pub use self::ports::Addresses;
 use self::ports::Ports;
 use self::ready_file::ReadyFile;
 pub use self::shutdown::Shutdown;
-use super::accept::{Wire, WireConfig};
+use super::accept::{Wire, WireConfig, WireHandle};
 use super::accounts::Accounts;
 use super::accounts::remote::RemoteError;
 use super::accounts::watch::{OpenError, POLL_INTERVAL};
 use super::admin;
 use super::clock::Clock;
 use super::config::{AccountsConfig, Config, ConfigError};
-use super::drain;
+use super::drain::{self, Trigger};
 use super::health::Health;
 use super::liveness::Pulse;
 use super::memory::Kernel;
@@ -130,13 +130,7 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
 
     let wire = Wire::start(&workers, ports.grpc, settings::wire(config), tls.clone(), stack, watch)?;
     metrics.attach(Arc::clone(wire.stats()), tls);
-    let prober = Workers::start(1)?;
-    let (health_trigger, health_watch) = drain::channel();
-    let pulse = Pulse::default();
-    tasks.spawn(pulse.clone().beat());
-    prober.handle(0).spawn(pulse.watch(health.clone()));
-    let probes = Probes::new(&health);
-    let health_wire = Wire::start(&prober, ports.health, WireConfig::default(), None, probes, health_watch)?;
+    let (prober, health_trigger, health_wire) = prober(ports.health, &health, &mut tasks)?;
     let start = |others: Prepared| others.start(config, &workers, &wall, readiness.token("members"));
     let members = others.map(start).transpose()?;
     drop(listeners_token);
@@ -198,6 +192,21 @@ impl AppError {
     pub fn is_configuration(&self) -> bool {
         !matches!(self, Self::System(_))
     }
+}
+
+/// Answers probes: a thread of its own, so that a busy worker never looks dead, and this thread's pulse, so that a stuck one does.
+fn prober(
+    port: TcpListener,
+    health: &Health,
+    tasks: &mut JoinSet<()>,
+) -> Result<(Workers, Trigger, WireHandle), AppError> {
+    let prober = Workers::start(1)?;
+    let (trigger, watch) = drain::channel();
+    let pulse = Pulse::default();
+    tasks.spawn(pulse.clone().beat());
+    prober.handle(0).spawn(pulse.watch(health.clone()));
+    let wire = Wire::start(&prober, port, WireConfig::default(), None, Probes::new(health), watch)?;
+    Ok((prober, trigger, wire))
 }
 
 fn accounts(config: &AccountsConfig, tasks: &mut JoinSet<()>) -> Result<Accounts, AppError> {
