@@ -44,6 +44,7 @@ mod dump;
 mod error;
 mod lane;
 mod many;
+mod observe;
 mod operation;
 mod place;
 mod retry;
@@ -57,6 +58,7 @@ mod watch;
 pub use config::{Config, Routing};
 pub use dump::{Dump, DumpedEntry};
 pub use error::{Error, ErrorKind, Sent};
+pub use observe::{Counters, EndedCall, Observer, TraceContext};
 pub use retry::Retries;
 pub use topology::{Member, MemberState, Topology};
 pub use values::{Condition, Counted, Entry, Health, IncrementOptions, StoreOptions, Touch, Touched};
@@ -292,22 +294,44 @@ impl Client {
         message: &impl Message,
         at: Option<Arc<Place>>,
     ) -> Result<T, Error> {
-        let now = Instant::now();
-        let due = now + self.timeout();
-        self.shared.begin(now);
-        let asked = Asked { path, frame: frame(message), due: Some(due), dry_run: self.config().dry_run };
+        let (began, method) = (Instant::now(), path.trim_start_matches('/'));
+        let observer = self.config().observer.as_deref();
+        let trace = observer.and_then(|observer| observer.begin(method));
+        let asked = Asked {
+            path,
+            frame: frame(message),
+            due: Some(began + self.timeout()),
+            dry_run: self.config().dry_run,
+            trace: trace.clone(),
+        };
+        let (outcome, attempts) = self.ask_until(&asked, began + self.timeout(), at).await;
+        if let Some(observer) = observer {
+            let (duration, trace, error) = (began.elapsed(), trace.as_ref(), outcome.as_ref().err());
+            let code = error.map_or(tonic::Code::Ok, Error::code);
+            observer.end(&EndedCall { method, code, duration, attempts, trace, error });
+        }
+        outcome
+    }
+
+    async fn ask_until<T: Message + Default>(
+        &self,
+        asked: &Asked,
+        due: Instant,
+        at: Option<Arc<Place>>,
+    ) -> (Result<T, Error>, u32) {
+        self.shared.begin(Instant::now());
         let (mut attempt, mut avoid) = (1, None);
         loop {
             let place = at.clone().unwrap_or_else(|| self.shared.any(avoid.as_ref()));
-            let ended = match ask_one(&place, 0, &asked).await {
+            let ended = match ask_one(&place, 0, asked).await {
                 Ok(answer) => match T::decode(answer) {
-                    Ok(answer) => return Ok(answer),
+                    Ok(answer) => return (Ok(answer), attempt),
                     Err(problem) => Ended::Failed(Failure::Malformed(problem.to_string())),
                 },
                 Err(ended) => ended,
             };
             let error = Error::of(ended, &place.target, true).after(attempt);
-            let Some(wait) = self.wait_after(&error, attempt, due) else { return Err(error) };
+            let Some(wait) = self.wait_after(&error, attempt, due) else { return (Err(error), attempt) };
             tokio::time::sleep(wait).await;
             (attempt, avoid) = (attempt + 1, Some(place));
         }

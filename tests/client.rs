@@ -7,7 +7,8 @@ mod support;
 use std::time::Duration;
 
 use larder::client::{
-    Client, Condition, Config, Error, ErrorKind, IncrementOptions, Retries, Sent, StoreOptions, Touch,
+    Client, Condition, Config, EndedCall, Error, ErrorKind, IncrementOptions, Observer, Retries, Routing, Sent,
+    StoreOptions, Touch, TraceContext,
 };
 use larder::rpc::failure::Failure;
 use support::{TOKEN, TestServer, nobody};
@@ -186,6 +187,60 @@ async fn a_token_file_that_changes_is_shown_without_a_failed_call() {
         assert!(tokio::time::Instant::now() < until, "the token is the old one still");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn an_observer_is_told_of_each_call_and_its_trace_travels_with_it() {
+    const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[derive(Debug, Default)]
+    struct Traced(larder::client::Counters);
+
+    impl Observer for Traced {
+        fn begin(&self, _method: &'static str) -> Option<TraceContext> {
+            Some(TraceContext { traceparent: TRACE.to_owned(), tracestate: String::new() })
+        }
+
+        fn end(&self, call: &EndedCall<'_>) {
+            assert_eq!(call.trace.map(|trace| trace.traceparent.as_str()), Some(TRACE));
+            self.0.end(call);
+        }
+    }
+    let server = TestServer::start();
+    let observer = std::sync::Arc::new(Traced::default());
+    let observed = Config { observer: Some(observer.clone()), ..config(server.address) };
+    for unary in [false, true] {
+        let client = Client::new(Config { unary, ..observed.clone() }).unwrap();
+        client.store("k", "v", StoreOptions::default()).await.unwrap();
+        assert!(client.get("k").await.unwrap().is_some() && client.get("none").await.unwrap().is_none());
+        client.stats().await.unwrap();
+    }
+    let text = observer.0.text();
+    for line in [
+        r#"larder_client_calls_total{method="larder.v1.Cache/Get",code="Ok"} 2"#,
+        r#"larder_client_calls_total{method="larder.v1.Cache/Get",code="NotFound"} 2"#,
+        r#"larder_client_calls_total{method="larder.v1.Cache/Store",code="Ok"} 2"#,
+        r#"larder_client_calls_total{method="larder.v1.Cache/Stats",code="Ok"} 2"#,
+        r#"larder_client_retries_total{method="larder.v1.Cache/Get"} 0"#,
+    ] {
+        assert!(text.lines().any(|its| its == line), "no line {line} in:\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_hedged_read_is_answered_by_another_when_the_first_is_slow() {
+    let server = TestServer::start();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let seeds = [silent.local_addr().unwrap(), server.address].map(|address| address.to_string().parse().unwrap());
+    let hedge = Some(Duration::from_millis(5));
+    let config = Config { seeds: seeds.to_vec(), hedge, routing: Routing::Seeds, ..config(server.address) };
+    let client = Client::new(config).unwrap();
+    let began = std::time::Instant::now();
+    // Half of the keys begin at the seed that says nothing.
+    for number in 0..8 {
+        assert_eq!(client.get(&number.to_string()).await.unwrap(), None);
+    }
+    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

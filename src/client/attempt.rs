@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::time::{Instant, sleep, timeout};
+use tonic::Code;
 
 use super::Client;
 use super::error::{Error, Sent};
 use super::lane::{Lost, Ready};
+use super::observe::{EndedCall, Observer, TraceContext};
 use super::operation::{Answer, Context, Operation};
 use super::place::Place;
 use super::stream::{Asked, Ended, ask_one};
@@ -22,6 +24,7 @@ const LARGE_BYTES: usize = 128 * 1024;
 struct Attempt<'a> {
     client: &'a Client,
     operation: &'a Operation<'a>,
+    trace: Option<&'a TraceContext>,
     due: Instant,
 }
 
@@ -31,15 +34,37 @@ type Tried = (Result<Answer, Lost>, Arc<Place>);
 impl Client {
     /// Carries out an operation on one key. An answer that a retry does not change is one, also if it is a failure.
     pub(super) async fn operate(&self, operation: &Operation<'_>) -> Result<Answer, Error> {
+        match &self.config().observer {
+            None => self.carry_out(operation, None).await.map(|(answer, _)| answer),
+            Some(observer) => Box::pin(self.observed(operation, observer.as_ref())).await,
+        }
+    }
+
+    async fn observed(&self, operation: &Operation<'_>, observer: &dyn Observer) -> Result<Answer, Error> {
+        let (began, method) = (Instant::now(), operation.method());
+        let trace = observer.begin(method);
+        let outcome = self.carry_out(operation, trace.as_ref()).await;
+        let (code, attempts) = match &outcome {
+            Ok((Answer::Failed(failure), attempts)) => (failure.code(), *attempts),
+            Ok((_, attempts)) => (Code::Ok, *attempts),
+            Err(error) => (error.code(), error.attempts()),
+        };
+        let (duration, error) = (began.elapsed(), outcome.as_ref().err());
+        observer.end(&EndedCall { method, code, duration, attempts, trace: trace.as_ref(), error });
+        outcome.map(|(answer, _)| answer)
+    }
+
+    /// The same; answers also how often it was tried.
+    async fn carry_out(&self, operation: &Operation<'_>, trace: Option<&TraceContext>) -> Result<(Answer, u32), Error> {
         let now = Instant::now();
         self.shared.begin(now);
-        let attempt = Attempt { client: self, operation, due: now + self.timeout() };
+        let attempt = Attempt { client: self, operation, trace, due: now + self.timeout() };
         let tried = match self.config().hedge {
             Some(delay) if operation.is_read() => Box::pin(attempt.hedged(delay, now)).await,
             _ => attempt.run(None, now).await,
         };
         match tried? {
-            (Ok(answer), _) if !matches!(&answer, Answer::Failed(failure) if failure.temporary()) => Ok(answer),
+            (Ok(answer), _) if !matches!(&answer, Answer::Failed(failure) if failure.temporary()) => Ok((answer, 1)),
             // Seldom, and not small: so it makes no call larger.
             failed => Box::pin(attempt.again(failed)).await,
         }
@@ -65,13 +90,16 @@ impl Attempt<'_> {
         let hash =
             shared.hash(self.operation.key()).map_err(|failure| Error::from(failure).on(self.operation.key()))?;
         let place = shared.pick(hash, avoid);
-        if self.operation.value_bytes() > LARGE_BYTES {
+        if self.operation.value_bytes() > LARGE_BYTES || self.client.config().unary {
             return Ok((Box::pin(self.run_large(&place, hash)).await, place));
         }
         let left = self.due.saturating_duration_since(now);
         // Rounded up: the client's own clock says when it is over.
         let timeout_ms = u64::try_from(left.as_micros().div_ceil(1000)).unwrap_or(u64::MAX).max(1);
-        let context = Context { timeout_ms, dry_run: self.client.config().dry_run, ..Context::default() };
+        let trace = self.trace.map(|trace| (&*trace.traceparent, &*trace.tracestate));
+        let (traceparent, tracestate) = trace.unwrap_or_default();
+        let dry_run = self.client.config().dry_run;
+        let context = Context { timeout_ms, dry_run, traceparent, tracestate };
         let outcome = match place.push(hash, self.operation, &context, self.due) {
             Ok(pushed) => pushed.await,
             Err(lost) => Err(lost),
@@ -87,7 +115,7 @@ impl Attempt<'_> {
         self.operation.encode(&mut frame);
         let path = self.operation.path();
         let dry_run = self.client.config().dry_run;
-        let asked = Asked { path, frame: frame.freeze(), due: Some(self.due), dry_run };
+        let asked = Asked { path, frame: frame.freeze(), due: Some(self.due), dry_run, trace: self.trace.cloned() };
         match ask_one(place, place.number(hash), &asked).await {
             Ok(message) => Ok(Answer::of_unary(self.operation, message)),
             Err(Ended::Failed(failure)) => Ok(Answer::Failed(failure)),
@@ -116,14 +144,14 @@ impl Attempt<'_> {
     }
 
     /// The first attempt failed in a way that may pass.
-    async fn again(&self, mut failed: Tried) -> Result<Answer, Error> {
+    async fn again(&self, mut failed: Tried) -> Result<(Answer, u32), Error> {
         let idempotent = self.client.is_idempotent(self.operation);
         let (mut attempt, mut maybe) = (1, false);
         loop {
             let (outcome, place) = failed;
             let ended = match outcome {
                 Ok(Answer::Failed(failure)) if failure.temporary() => Ended::Failed(failure),
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => return Ok((answer, attempt)),
                 Err(lost) => Ended::Lost(lost),
             };
             let error = Error::of(ended, &place.target, idempotent).after(attempt).on(self.operation.key());

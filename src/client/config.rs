@@ -1,8 +1,10 @@
 //! What a client is made with.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::observe::Observer;
 use super::retry::Retries;
 use crate::cache::limits::MAX_PIPELINE_CALLS;
 use crate::rpc::channels::{Target, Tls};
@@ -36,8 +38,12 @@ pub struct Config {
     pub connections: usize,
     /// Calls on one connection that are sent and have no answer, 1 to [`Self::MAX_IN_FLIGHT`]; more wait for their turn.
     pub in_flight: usize,
+    /// Send each call on a stream of its own, as stock clients do, in place of sharing a pipeline. For comparison.
+    pub unary: bool,
     /// Ask what would happen: every check is made, nothing is changed.
     pub dry_run: bool,
+    /// Who is told of each call; without one, calls cost nothing for it.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 /// Which replica a call goes to.
@@ -84,7 +90,9 @@ impl Config {
             hedge: None,
             connections: 1,
             in_flight: Self::DEFAULT_IN_FLIGHT,
+            unary: false,
             dry_run: false,
+            observer: None,
         }
     }
 }

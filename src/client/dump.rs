@@ -130,7 +130,7 @@ impl Dump {
 impl Begin {
     fn at(&self, wait: Duration) -> Pin<Box<dyn Future<Output = Begun> + Send>> {
         let message = v1::DumpRequest { prefix: self.prefix.clone(), cursor: self.cursor.clone() };
-        let asked = Asked { path: DUMP, frame: frame(&message), due: Some(self.due), dry_run: false };
+        let asked = Asked { path: DUMP, frame: frame(&message), due: Some(self.due), dry_run: false, trace: None };
         let (shared, avoid, timeout) = (Arc::clone(&self.shared), self.avoid.clone(), self.timeout);
         Box::pin(async move {
             sleep(wait).await;

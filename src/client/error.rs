@@ -119,6 +119,17 @@ impl Error {
         }
     }
 
+    /// The gRPC code that it comes to; UNAVAILABLE where no server was reached, INTERNAL where the client is made wrong.
+    #[must_use]
+    pub fn code(&self) -> tonic::Code {
+        match &self.0.kind {
+            ErrorKind::Answer(failure) => failure.code(),
+            ErrorKind::Unreachable { .. } => tonic::Code::Unavailable,
+            ErrorKind::Full { .. } => tonic::Code::ResourceExhausted,
+            ErrorKind::NoSeeds | ErrorKind::Channel(_) | ErrorKind::TokenFile { .. } => tonic::Code::Internal,
+        }
+    }
+
     /// The key that the call was on, if it was on one.
     #[must_use]
     pub fn key(&self) -> Option<&str> {

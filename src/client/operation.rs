@@ -63,6 +63,11 @@ impl<'a> Operation<'a> {
         }
     }
 
+    /// Its method's name, as traces and metrics have it.
+    pub(super) fn method(&self) -> &'static str {
+        self.path().trim_start_matches('/')
+    }
+
     /// The path of the unary method that does it.
     pub(super) const fn path(&self) -> &'static str {
         match self {

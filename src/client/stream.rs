@@ -11,12 +11,15 @@ use tokio::time::{Instant, timeout_at};
 use tonic::Status;
 
 use super::lane::{Lost, Ready, StreamPlace};
+use super::observe::TraceContext;
 use super::place::Place;
 use crate::cache::limits::STOCK_MESSAGE_BYTES;
 use crate::rpc::channels::Target;
 use crate::rpc::failure::Failure;
 use crate::rpc::frames::Frames;
-use crate::rpc::metadata::{AUTHORIZATION, DRY_RUN, GRPC_STATUS, GRPC_TIMEOUT, TOPOLOGY, timeout_value};
+use crate::rpc::metadata::{
+    AUTHORIZATION, DRY_RUN, GRPC_STATUS, GRPC_TIMEOUT, TOPOLOGY, TRACEPARENT, TRACESTATE, timeout_value,
+};
 use crate::rpc::status::failure_of;
 
 /// What is asked.
@@ -29,6 +32,7 @@ pub(super) struct Asked {
     /// Until when the replica may work on it; `None`: for as long as the connection lives.
     pub(super) due: Option<Instant>,
     pub(super) dry_run: bool,
+    pub(super) trace: Option<TraceContext>,
 }
 
 /// How a stream came to nothing.
@@ -68,6 +72,14 @@ pub(super) async fn ask(place: &Arc<Place>, number: usize, asked: &Asked) -> Res
     let mut head = head.map_err(|_| Ended::Failed(Failure::Internal))?;
     if asked.dry_run {
         head.headers_mut().insert(DRY_RUN, HeaderValue::from_static("1"));
+    }
+    if let Some(trace) = &asked.trace {
+        for (name, text) in [(TRACEPARENT, &trace.traceparent), (TRACESTATE, &trace.tracestate)] {
+            // What cannot travel is no trace context.
+            if let Some(value) = HeaderValue::from_str(text).ok().filter(|value| !value.is_empty()) {
+                head.headers_mut().insert(name, value);
+            }
+        }
     }
     let Ok((response, mut body)) = requests.send_request(head, false) else {
         // It takes no new stream: it leaves.

@@ -129,7 +129,7 @@ async fn follow(weak: &Weak<Shared>, hints: &Hints, place: &Arc<Place>) -> End {
 
 /// Asks a replica for the members; its first answer with it.
 async fn begin(place: &Arc<Place>) -> Result<(Answers, Topology), Ended> {
-    let asked = Asked { path: WATCH, frame: frame(&v1::WatchRequest {}), due: None, dry_run: false };
+    let asked = Asked { path: WATCH, frame: frame(&v1::WatchRequest {}), due: None, dry_run: false, trace: None };
     let mut answers = ask(place, 0, &asked).await?;
     let said = answers.next().await.and_then(topology_of)?;
     Ok((answers, said))

@@ -65,6 +65,7 @@ async fn reflection_knows_every_service() {
             "grpc.reflection.v1.ServerReflection",
             "larder.v1.Accounts",
             "larder.v1.Cache",
+            "larder.v1.Topology",
             "rpc.Accounts",
             "rpc.Cache",
         ]
