@@ -132,6 +132,17 @@ impl Metrics {
         self.sum(|worker| &worker.methods[method.index()].codes[code as usize])
     }
 
+    /// Calls that ended, of all methods but probes, over all workers; items of batches and pipelines are calls.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        let methods = Method::all().filter(|method| method.traits().access != Access::Probe);
+        methods
+            .map(|method| {
+                (0..CODES).map(|code| self.sum(|worker| &worker.methods[method.index()].codes[code])).sum::<u64>()
+            })
+            .sum()
+    }
+
     /// Calls of a method that are in progress, over all workers.
     #[must_use]
     pub fn in_progress(&self, method: Method) -> u64 {

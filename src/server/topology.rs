@@ -154,28 +154,31 @@ async fn change(changes: Option<Changes>, earliest: Instant) -> Option<Changes> 
 }
 
 fn members(snapshot: &Snapshot) -> Vec<v1::Member> {
+    snapshot.view().endpoints().into_values().map(|endpoint| member(snapshot, endpoint)).collect()
+}
+
+/// An endpoint, as clients are told of it.
+#[must_use]
+pub fn member(snapshot: &Snapshot, endpoint: &Endpoint) -> v1::Member {
     let view = snapshot.view();
-    let member = |endpoint: &Endpoint| {
-        let id = MemberId { uid: endpoint.uid.clone(), boot: view.boot(&endpoint.uid) };
-        let state = if view.has_left(&id) {
-            v1::MemberState::Left
-        } else if view.is_gone(&id) {
-            v1::MemberState::Lost
-        } else if view.is_leaving(&id) {
-            v1::MemberState::Leaving
-        } else if endpoint.serves {
-            v1::MemberState::Serving
-        } else {
-            v1::MemberState::NotServing
-        };
-        v1::Member {
-            address: endpoint.address.to_string(),
-            uid: endpoint.uid.to_string(),
-            in_ring: snapshot.number_of(&id).is_some(),
-            state: state.into(),
-        }
+    let id = MemberId { uid: endpoint.uid.clone(), boot: view.boot(&endpoint.uid) };
+    let state = if view.has_left(&id) {
+        v1::MemberState::Left
+    } else if view.is_gone(&id) {
+        v1::MemberState::Lost
+    } else if view.is_leaving(&id) {
+        v1::MemberState::Leaving
+    } else if endpoint.serves {
+        v1::MemberState::Serving
+    } else {
+        v1::MemberState::NotServing
     };
-    view.endpoints().into_values().map(member).collect()
+    v1::Member {
+        address: endpoint.address.to_string(),
+        uid: endpoint.uid.to_string(),
+        in_ring: snapshot.number_of(&id).is_some(),
+        state: state.into(),
+    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 
-pub use self::steps::{ClearStep, DumpStep, Form, clear_page, dump_page, usage};
+pub use self::steps::{ClearStep, DumpStep, Form, clear_page, dump_page};
 use super::call::Call;
 use super::drain::{Phase, Watch};
 use super::forward::{Cluster, Forward, Sent};

@@ -64,6 +64,7 @@ async fn a_dump_has_every_key_once_at_every_replica_and_goes_on_at_another() {
     }
     let stats = clients[2].stats(v1::StatsRequest {}).await.unwrap().into_inner();
     assert_eq!((stats.keys, stats.missing_replicas.len()), (2100, 0));
+    says_all_of_every_member(&stats);
 }
 
 #[tokio::test]
@@ -127,4 +128,19 @@ async fn a_dump_has_every_lasting_key_once_while_replicas_come_and_go_under_writ
     over.store(true, Ordering::Relaxed);
     assert!(writes.await.unwrap() > 0);
     assert!(dumps.await.unwrap() > 0);
+}
+
+/// The figures of the members add up to those of the cluster.
+fn says_all_of_every_member(stats: &v1::StatsResponse) {
+    let members = &stats.members;
+    assert_eq!(members.len(), 3);
+    assert_eq!(members.iter().map(|its| its.keys).sum::<u64>(), stats.keys);
+    assert_eq!(members.iter().map(|its| its.bytes).sum::<u64>(), stats.bytes);
+    assert!((members.iter().map(|its| its.share).sum::<f64>() - 1.0).abs() < 1e-9);
+    for its in members {
+        let (member, replica) = (its.member.as_ref().unwrap(), its.replica.as_ref().unwrap());
+        assert!(member.in_ring && member.state() == v1::MemberState::Serving, "{member:?}");
+        assert!(replica.entries == its.keys && replica.calls > 0 && !replica.handing_off, "{its:?}");
+    }
+    assert_eq!(members[0].replica, stats.replica);
 }

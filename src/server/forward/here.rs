@@ -14,6 +14,7 @@ use crate::server::accounts::Account;
 use crate::server::method::Method;
 use crate::server::peer::Forward;
 use crate::server::service::{self, Operations};
+use crate::server::stats;
 use crate::server::walk;
 use crate::server::wall::Wall;
 
@@ -46,7 +47,7 @@ pub fn run(wall: &Wall, forward: &Forward, mode: Mode, now: Instant) -> Result<B
     match forward.method {
         Method::PeerDumpPage => walk::dump_page(wall, &space, message),
         Method::PeerClearPage => walk::clear_page(wall, scope, message),
-        Method::PeerUsage => Ok(walk::usage(&space)),
+        Method::PeerUsage => Ok(stats::usage(wall, &space)),
         method => {
             let ttl = account.as_ref().map_or(TtlPolicy::NONE, |account| service::ttl_policy(&account.limits));
             let operations = Operations::new(wall, scope, ttl, now);

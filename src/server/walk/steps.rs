@@ -147,13 +147,6 @@ pub fn clear_page(wall: &Wall, scope: Scope<'_>, message: Bytes) -> Result<Bytes
     Ok(encode::frame(&answer))
 }
 
-/// What is charged to an account here, for another replica; answers its frame.
-#[must_use]
-pub fn usage(account: &Tenant) -> Bytes {
-    let usage = account.usage();
-    encode::frame(&peer::UsageResponse { keys: usage.keys, bytes: usage.bytes })
-}
-
 /// None: it is this replica's, or will be, and not settled.
 fn settled<F>(taken: Result<Stride<F>, Standing>) -> Result<Option<Stride<F>>, Cannot> {
     match taken {
