@@ -119,6 +119,11 @@ impl Connect {
         Ok(Client::new(self.config(timeout)?)?)
     }
 
+    /// The same, for one target and no other replica.
+    pub fn only(&self, target: Target) -> Self {
+        Self { target: vec![target], routing: Where::Target, ..self.clone() }
+    }
+
     /// What the flags say, with a default for the timeout.
     pub fn config(self, timeout: Duration) -> Result<Config, Problem> {
         let token = self.token()?;

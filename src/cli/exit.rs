@@ -87,6 +87,12 @@ impl Problem {
     }
 }
 
+impl Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let status = match error.kind() {

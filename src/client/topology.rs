@@ -114,16 +114,37 @@ impl Topology {
     }
 }
 
+impl MemberState {
+    /// A word for people and scripts.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::NotServing => "not serving",
+            Self::Leaving => "leaving",
+            Self::Left => "left",
+            Self::Lost => "lost",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+impl From<v1::MemberState> for MemberState {
+    fn from(said: v1::MemberState) -> Self {
+        match said {
+            v1::MemberState::Serving => Self::Serving,
+            v1::MemberState::NotServing => Self::NotServing,
+            v1::MemberState::Leaving => Self::Leaving,
+            v1::MemberState::Left => Self::Left,
+            v1::MemberState::Lost => Self::Lost,
+            v1::MemberState::Unspecified => Self::Unknown,
+        }
+    }
+}
+
 impl From<v1::Member> for Member {
     fn from(said: v1::Member) -> Self {
-        let state = match said.state() {
-            v1::MemberState::Serving => MemberState::Serving,
-            v1::MemberState::NotServing => MemberState::NotServing,
-            v1::MemberState::Leaving => MemberState::Leaving,
-            v1::MemberState::Left => MemberState::Left,
-            v1::MemberState::Lost => MemberState::Lost,
-            v1::MemberState::Unspecified => MemberState::Unknown,
-        };
+        let state = said.state().into();
         Self { address: said.address, uid: said.uid, in_ring: said.in_ring, state }
     }
 }

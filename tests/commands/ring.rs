@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Larder;
+use super::support::TestServer;
 
 const PLACEMENT: &str = include_str!("../fixtures/placement_v1.csv");
 
@@ -27,6 +28,20 @@ fn every_frozen_placement_is_printed_as_it_is() {
             rows.iter().map(|row| format!("{}\t{}\t{}\t{}\n", row[3], row[4], row[5], successor(row))).collect();
         assert_eq!(String::from_utf8(said.out).unwrap(), expected, "{members} members");
     }
+}
+
+#[test]
+fn a_server_that_is_alone_says_so() {
+    let server = TestServer::start();
+    let said = Larder::of(&server).ok(&["ring"]);
+    assert!(said.starts_with("account one, ") && said.contains("alone"), "{said}");
+    assert_eq!(Larder::of(&server).ok(&["ring", "k", "ä"]).lines().count(), 2);
+}
+
+#[test]
+fn members_alone_are_no_question() {
+    let said = Larder::at("127.0.0.1:1").run(&["ring", "--members", "10.0.0.1:1"]);
+    assert_eq!(said.status, 64, "{}", said.err);
 }
 
 #[test]

@@ -98,6 +98,34 @@ fn health_needs_no_token_and_stats_say_whose_they_are() {
 }
 
 #[test]
+fn health_of_several_is_said_of_each() {
+    let mut builder = TestServer::builder();
+    builder.serving = false;
+    let (serves, starts) = (TestServer::start(), builder.start());
+    let said = Larder::at(format!("{},{}", serves.address, starts.address)).run(&["health"]);
+    let out = String::from_utf8(said.out).unwrap();
+    assert_eq!(out, format!("{}\tSERVING\n{}\tNOT_SERVING\n", serves.address, starts.address));
+    assert_eq!((said.status, said.err.as_str()), (69, "larder: 1 of 2 do not serve\n"));
+}
+
+#[test]
+fn stats_show_each_replica_and_go_on_for_whoever_watches() {
+    let server = TestServer::start();
+    let larder = Larder::of(&server);
+    larder.ok(&["store", "k", "value"]);
+    let stats = larder.ok(&["stats"]);
+    let row = stats.lines().last().unwrap();
+    assert!(row.starts_with("alone") && row.contains(" serving ") && row.contains("100.0 %"), "{stats}");
+    let json: serde_json::Value = serde_json::from_str(&larder.ok(&["stats", "--json"])).unwrap();
+    assert_eq!(
+        (&json["account"], &json["keys"], &json["members"][0]["entries"]),
+        (&"one".into(), &1.into(), &1.into())
+    );
+    let said = larder.run(&["stats", "--watch=1ms"]);
+    assert!(said.status == 64 && said.err.contains("100ms or more"), "{}", said.err);
+}
+
+#[test]
 fn a_server_that_starts_is_not_healthy() {
     let mut builder = TestServer::builder();
     builder.serving = false;

@@ -1,6 +1,7 @@
 //! What is known of every key of a run that verifies, and what was found wrong.
 
 use std::fmt::Display;
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
@@ -34,7 +35,7 @@ pub struct Found {
     pub late: u64,
     /// Keys that could not be read at the end.
     pub unread: u64,
-    /// The first of them, in words.
+    /// The first of them, in words, and when: to find them in logs.
     pub told: Vec<String>,
 }
 
@@ -185,7 +186,8 @@ impl Found {
 
     fn tell(&mut self, name: &str, what: &impl Display) {
         if self.told.len() < MAX_TOLD {
-            self.told.push(format!("{name}: {what}"));
+            let now = humantime::format_rfc3339_millis(SystemTime::now());
+            self.told.push(format!("{now} {name}: {what}"));
         }
     }
 }

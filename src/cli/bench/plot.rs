@@ -97,7 +97,7 @@ fn over_time(area: &Area<'_>, series: &[Second]) -> Drawn {
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::LowerLeft)
+        .position(SeriesLabelPosition::MiddleRight)
         .border_style(BLACK)
         .background_style(WHITE)
         .draw()?;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant as SystemInstant};
+use std::time::{Duration, Instant as SystemInstant, SystemTime};
 
 use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
@@ -228,8 +228,8 @@ impl Run<'_> {
         self.tallies[number].lock().failed(operation, kind(error));
         let mut told = self.told.lock();
         if told.len() < MAX_TOLD {
-            let at = self.elapsed().unwrap_or_default().as_secs_f64();
-            told.push(format!("{} failed at {at:.2} s: {error}", operation.name()));
+            let now = humantime::format_rfc3339_millis(SystemTime::now());
+            told.push(format!("{now} {} failed: {error}", operation.name()));
         }
         drop(told);
         // Nobody would fare better.
