@@ -1,8 +1,10 @@
 """JSON schemas of Kubernetes' own kinds, for kubeconform: made of what the API server of `KUBECONFIG` says of itself, so that nothing is
 downloaded; without one kubeconform takes those of its own place on the net."""
 
+import atexit
 import functools
 import json
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -15,6 +17,7 @@ def location():
     if asked.returncode != 0:
         return ()
     folder = Path(tempfile.mkdtemp(prefix="larder-schemas-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     definitions = json.loads(asked.stdout)["definitions"]
     for name, definition in definitions.items():
         # As `kubectl` reads manifests with `--validate=strict`: an unknown field is a mistake.

@@ -2,8 +2,10 @@
 
 import json
 import subprocess
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 
 class Exits:
@@ -56,5 +58,16 @@ class Exits:
             dropped = [line for line in self.logs[uid] if '"dropped"' in line]
             assert not dropped, f"{self.names[uid]}: {dropped}"
 
-    def __exit__(self, *_):
+    def complaints(self):
+        """The warnings and errors of all pods, also of those that are gone."""
+        for uid, lines in self.logs.items():
+            yield from (f"{self.names[uid]}: {line}" for line in lines if '"level":"WARN"' in line or '"level":"ERROR"' in line)
+
+    def __exit__(self, failed, *_):
         self.watch.kill()
+        if failed:
+            print(*self.complaints())
+            folder = Path(tempfile.mkdtemp(prefix="larder-e2e-logs-"))
+            for uid, lines in self.logs.items():
+                (folder / self.names[uid]).write_text("".join(lines))
+            print(f"the pods' logs are in {folder}")
