@@ -104,11 +104,13 @@ pub fn get_all(address: SocketAddr, token: &str, values: Values, keys: &[usize])
     })
 }
 
-fn message(values: Values, index: usize) -> Bytes {
+/// The request for a key.
+pub fn message(values: Values, index: usize) -> Bytes {
     framed(&v1::GetRequest { key: values.key(index) }.encode_to_vec())
 }
 
-fn check(values: Values, index: usize, answer: Bytes) -> Result<(), String> {
+/// Whether an answer is this key's.
+pub fn check(values: Values, index: usize, answer: Bytes) -> Result<(), String> {
     let got = v1::GetResponse::decode(answer).map_err(|error| error.to_string())?;
     values.check(index, false, &got.val)
 }

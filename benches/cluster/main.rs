@@ -12,8 +12,10 @@
 mod callers;
 #[path = "../speed/cpu.rs"]
 mod cpu;
+mod foreground;
 #[path = "../speed/grpc.rs"]
 mod grpc;
+mod handoff;
 #[path = "../speed/latency.rs"]
 mod latency;
 #[path = "../speed/load.rs"]
@@ -56,12 +58,15 @@ struct Options {
     /// Milliseconds of each window.
     #[arg(long, default_value_t = 1000)]
     window_ms: u64,
-    /// Only these parts: cost, touch, gain.
-    #[arg(long, value_delimiter = ',', default_values_t = ["cost", "touch", "gain"].map(str::to_owned))]
+    /// Only these parts: cost, touch, gain, handoff, foreground.
+    #[arg(long, value_delimiter = ',', default_values_t = ["cost", "touch", "gain", "handoff", "foreground"].map(str::to_owned))]
     parts: Vec<String>,
     /// Another build of larder than the one of this run.
     #[arg(long, value_name = "PROGRAM", default_value = env!("CARGO_BIN_EXE_larder"), hide_default_value = true)]
     larder: String,
+    /// Of the part foreground: bytes per second that are taken over at most.
+    #[arg(long, value_name = "BYTES")]
+    handoff_rate: Option<String>,
     /// Judge, but exit 0 when a limit is missed.
     #[arg(long)]
     report_only: bool,
@@ -78,7 +83,9 @@ fn main() -> Result<(), String> {
             "cost" => cost(&options)?,
             "touch" => touch(&options)?,
             "gain" => gain(&options)?,
-            other => return Err(format!("there is no part {other}; give cost, touch or gain")),
+            "handoff" => handoff::speed(&options)?,
+            "foreground" => foreground::latency(&options)?,
+            other => return Err(format!("there is no part {other}; give cost, touch, gain, handoff or foreground")),
         };
     }
     if met || options.report_only { Ok(()) } else { Err("a limit was missed".into()) }

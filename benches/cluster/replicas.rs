@@ -59,7 +59,8 @@ impl Replicas {
         };
         let accounts = serde_json::to_string(&File { accounts: vec![account] }).map_err(said)?;
         fs::write(directory.path().join("accounts.json"), accounts).map_err(said)?;
-        let flags = flags.iter().map(ToString::to_string).collect();
+        let linger = if flags.contains(&"--linger") { &[][..] } else { &["--linger", "200ms"] };
+        let flags = flags.iter().chain(linger).map(ToString::to_string).collect();
         let (program, members) = (program.to_owned(), Members::default());
         let mut replicas = Self { directory, program, token, flags, members, running: BTreeMap::new(), started: 0 };
         replicas.write()?;
@@ -84,6 +85,34 @@ impl Replicas {
 
     /// Starts one more, lists it as serving once it is ready, and waits until it holds its arcs; its name.
     pub fn join(&mut self) -> Result<String, String> {
+        let name = self.start_one()?;
+        self.serve(&name)?;
+        let alone = self.running.len() == 1;
+        wait(&format!("{name} holds its arcs"), || {
+            self.gain_of(&name).is_ok_and(|(_, gains)| gains > 0.0) || (alone && self.is_settled())
+        })?;
+        Ok(name)
+    }
+
+    /// Lists one as serving.
+    pub fn serve(&mut self, name: &str) -> Result<(), String> {
+        self.list(name, |member| member.ready = Some(true))
+    }
+
+    /// Lists one as leaving, and tells it so.
+    pub fn terminate(&mut self, name: &str) -> Result<(), String> {
+        self.list(name, |member| member.terminating = Some(true))?;
+        let pid = self.running[name].child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().map(drop).map_err(said)
+    }
+
+    fn list(&mut self, name: &str, change: impl FnOnce(&mut Member)) -> Result<(), String> {
+        change(self.members.endpoints.iter_mut().find(|member| member.uid == name).ok_or("there is no such replica")?);
+        self.write()
+    }
+
+    /// Starts one more, which is listed as not ready, and waits until it is.
+    pub fn start_one(&mut self) -> Result<String, String> {
         let name = format!("replica-{}", self.started);
         self.started += 1;
         let [grpc, peer, health, admin] = [free()?, free()?, free()?, free()?];
@@ -91,18 +120,7 @@ impl Replicas {
         let log = fs::File::create(path(&format!("{name}.log"))).map_err(said)?;
         let mut command = Command::new(&self.program);
         command.arg("serve").arg("--accounts").arg(path("accounts.json")).arg("--members-file").arg(self.file());
-        command.args([
-            "--uid",
-            &name,
-            "--workers",
-            "1",
-            "--capacity",
-            "1GiB",
-            "--linger",
-            "200ms",
-            "--drain-delay",
-            "0",
-        ]);
+        command.args(["--uid", &name, "--workers", "1", "--capacity", "4GiB", "--drain-delay", "0"]);
         for (flag, address) in
             [("--listen", grpc), ("--peer-listen", peer), ("--health-listen", health), ("--admin-listen", admin)]
         {
@@ -122,25 +140,13 @@ impl Replicas {
         wait(&format!("{name} is ready"), || {
             page(admin, "/readyz").is_some_and(|page| page.starts_with("HTTP/1.1 200"))
         })?;
-        let listed = self.members.endpoints.iter_mut().find(|member| member.uid == name);
-        listed.ok_or("it was just listed")?.ready = Some(true);
-        self.write()?;
-        let alone = self.running.len() == 1;
-        wait(&format!("{name} holds its arcs"), || {
-            self.gain_of(&name).is_ok_and(|(_, gains)| gains > 0.0) || (alone && self.is_settled())
-        })?;
         Ok(name)
     }
 
     /// Ends one in good order.
     pub fn leave(&mut self, name: &str) -> Result<(), String> {
-        for member in self.members.endpoints.iter_mut().filter(|member| member.uid == name) {
-            member.terminating = Some(true);
-        }
-        self.write()?;
+        self.terminate(name)?;
         let mut running = self.running.remove(name).ok_or("there is no such replica")?;
-        let pid = running.child.id().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().map_err(said)?;
         wait(&format!("{name} ended"), || running.child.try_wait().is_ok_and(|ended| ended.is_some()))?;
         self.members.endpoints.retain(|member| member.uid != name);
         self.write()?;
@@ -153,10 +159,8 @@ impl Replicas {
     }
 
     fn is_settled(&self) -> bool {
-        self.running.values().all(|running| {
-            let Some(page) = page(running.admin, "/members") else { return false };
-            let body = page.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-            let Ok(page) = serde_json::from_str::<Value>(body) else { return false };
+        self.running.keys().all(|name| {
+            let Some(page) = self.members_page(name) else { return false };
             let ring =
                 page["members"].as_array().map_or(0, |all| all.iter().filter(|one| one["state"] == "ring").count());
             page["settled"] == true && ring == self.running.len()
@@ -185,6 +189,28 @@ impl Replicas {
         }
     }
 
+    /// Waits until so many entries came to one, and it has no hand-off under way.
+    pub fn took(&self, name: &str, entries: usize) -> Result<(), String> {
+        wait(&format!("{name} took {entries} entries over"), || {
+            let came = self.metric(name, "larder_handoff_keys_in_total").unwrap_or_default();
+            came >= entries as f64 && self.members_page(name).is_some_and(|page| page["settled"] == true)
+        })
+        .map_err(|error| format!("{error}\n{}", self.complaints()))
+    }
+
+    /// What the replicas warned of.
+    fn complaints(&self) -> String {
+        let text = |name: &String| fs::read_to_string(self.directory.path().join(format!("{name}.log"))).ok();
+        let texts: Vec<String> = self.running.keys().filter_map(text).collect();
+        let warnings = texts.iter().flat_map(|text| text.lines()).filter(|line| !line.contains("INFO"));
+        warnings.collect::<Vec<_>>().join("\n")
+    }
+
+    /// CPU of one so far.
+    pub fn cpu_of(&self, name: &str) -> Result<Duration, String> {
+        CpuClock { pid: self.running[name].child.id() }.read()
+    }
+
     /// CPU of all of them so far.
     pub fn cpu(&self) -> Result<Duration, String> {
         self.running.values().map(|running| CpuClock { pid: running.child.id() }.read()).sum()
@@ -207,6 +233,11 @@ impl Replicas {
         let page = page(self.running[name].admin, "/metrics").ok_or("a replica has no metrics page")?;
         let line = page.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
         line.ok_or(format!("there is no metric {metric}"))?.parse().map_err(said)
+    }
+
+    fn members_page(&self, name: &str) -> Option<Value> {
+        let page = page(self.running[name].admin, "/members")?;
+        serde_json::from_str(page.split_once("\r\n\r\n")?.1).ok()
     }
 
     fn file(&self) -> PathBuf {
