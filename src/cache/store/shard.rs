@@ -8,6 +8,7 @@ mod evict;
 mod member;
 mod reclaim;
 mod scan;
+mod warm;
 
 use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher};

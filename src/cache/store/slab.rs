@@ -157,6 +157,16 @@ impl Slab {
         (last != at).then_some(Moved { from: last, to: at })
     }
 
+    /// The chunks that move when these are freed one after the other, about: some of these may be among them.
+    pub(super) fn movers(&self, freed: impl Iterator<Item = ChunkRef>) -> impl Iterator<Item = ChunkRef> {
+        let mut counts = [0_u32; CLASSES];
+        freed.filter_map(move |at| {
+            counts[at.class()] += 1;
+            let index = self.classes[at.class()].chunks.checked_sub(counts[at.class()])?;
+            Some(ChunkRef::new(at.class(), index))
+        })
+    }
+
     pub(super) fn chunk(&self, at: ChunkRef) -> Chunk<'_> {
         Chunk { pages: &self.classes[at.class()].pages, start: at.start() }
     }

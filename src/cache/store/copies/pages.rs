@@ -93,6 +93,7 @@ impl Filling {
 
 /// The entries of a stretch's first bucket after a place, in order, and where the next bucket begins.
 fn sorted(shard: &Shard, stretch: Stretch, after: Option<&Place>) -> (Vec<(Hashes, ChunkRef)>, Option<u64>) {
+    shard.warm_bucket(stretch.first);
     let (found, next) = shard.bucket(stretch);
     let is_after = |&(hashes, at): &(Hashes, ChunkRef)| match after {
         Some(after) if after.hash == hashes.route => shard.place(at, hashes).as_ref() > Some(after),

@@ -86,14 +86,13 @@ impl StoreCopies {
                 from = self.store.shard_end(first).checked_add(1).filter(|next| *next <= stretch.last);
                 continue;
             }
+            shard.warm_bucket(first);
             let (found, next) = shard.bucket(Stretch { first, last: stretch.last });
-            let some: Vec<Hashes> = found
-                .filter(|&(hashes, at)| wanted(&shard, at, hashes))
-                .map(|(hashes, _)| hashes)
-                .take(BATCH)
-                .collect();
+            let some: Vec<(Hashes, ChunkRef)> =
+                found.filter(|&(hashes, at)| wanted(&shard, at, hashes)).take(BATCH).collect();
+            shard.warm_removals(some.iter().map(|(_, at)| *at));
             // By mark: each removal may move chunks.
-            for &hashes in &some {
+            for &(hashes, _) in &some {
                 if let Some(at) = shard.find_marked(hashes) {
                     self.store.release(shard.drop_copy(at, hashes, &mut garbage));
                 }
