@@ -9,7 +9,8 @@
 //!
 //! The caller's part of the contract: it carries the outputs out in their order; it says of every request that it submitted
 //! when it [`finished`](Replica::finished); it hands every message of a peer to [`Replica::request`], [`Replica::answer`] or,
-//! for forwards, [`Replica::accept`]; and it calls [`Replica::tick`] every 100 ms or so.
+//! for forwards, [`Replica::accept`]; it calls [`Replica::tick`] every 100 ms or so, and [`Replica::go_on`] while it
+//! [`has_more`](Replica::has_more) to do and nothing else happens.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -63,6 +64,8 @@ const SOURCE_TELLS_MS: u64 = 1500;
 pub struct Config {
     /// Bytes of one page of the hand-off, about: what a receiver must have room for, per source.
     pub page_bytes: usize,
+    /// Keys of pages that are stored in one go, of each source, before whoever waits has a turn ([`Replica::go_on`]).
+    pub page_step: usize,
     /// Milliseconds that a leaver stays after SIGTERM at least, for those who still send to it.
     pub linger_ms: u64,
     pub mistakes: Mistakes,
@@ -289,6 +292,7 @@ impl<S: Copies> Replica<S> {
             self.say(&View::of_gone(&gone), now);
         }
         self.time_out(now);
+        self.store_pages(None);
         self.wake_paused(now);
         self.kick(now);
     }
@@ -297,6 +301,20 @@ impl<S: Copies> Replica<S> {
     pub fn allow_pulls(&mut self, allowed: bool, now: Now) {
         self.may_pull = allowed;
         self.kick(now);
+    }
+
+    /// Is there a part of a page that came, and that nothing but time keeps from being stored?
+    #[must_use]
+    pub fn has_more(&self) -> bool {
+        !self.is_over() && self.open.as_ref().is_some_and(Open::has_ripe)
+    }
+
+    /// Stores a part of the pages that came.
+    pub fn go_on(&mut self, now: Now) {
+        if !self.is_over() {
+            self.store_pages(None);
+            self.kick(now);
+        }
     }
 
     /// Rule 16: this process must not go on.

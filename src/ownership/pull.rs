@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::Replica;
 use super::calls::What;
 use super::copies::{Copies, Frozen, Items};
+use super::gain::Open;
 use super::member::MemberId;
 use super::message::Request;
 use super::mistake::Mistake;
@@ -63,6 +64,22 @@ impl<K: Clone + Ord, V> Source<K, V> {
         }
     }
 
+    /// Where the next `most` keys of the page end, if it has more.
+    fn step(&self, most: usize) -> Option<Reach<K>> {
+        let page = self.page.as_ref().filter(|page| page.items.len() > most)?;
+        page.items.get(most.max(1) - 1).map(|(place, _)| Reach::Through(place.clone()))
+    }
+
+    /// Has the page anything up to `reach`?
+    fn has_through(&self, reach: &Reach<K>) -> bool {
+        let Some((first, _)) = self.page.as_ref().and_then(|page| page.items.front()) else { return false };
+        match reach {
+            Reach::Nothing => false,
+            Reach::Through(through) => first <= through,
+            Reach::All => true,
+        }
+    }
+
     /// Takes what the page has up to `reach`.
     fn take_through(&mut self, reach: &Reach<K>, into: &mut BTreeMap<Place<K>, Frozen<V>>) {
         let Some(page) = &mut self.page else { return };
@@ -75,6 +92,18 @@ impl<K: Clone + Ord, V> Source<K, V> {
             let newest = Frozen::newer(into.remove(&place), Some(copy));
             into.extend(newest.map(|newest| (place, newest)));
         }
+    }
+}
+
+impl<K: Clone + Ord, V> Open<K, V> {
+    /// How far all sources are known.
+    fn reach(&self) -> Option<Reach<K>> {
+        self.sources.values().map(Source::reach).min()
+    }
+
+    /// Is there anything that the pages of all sources reach, and that is not resolved by them yet?
+    pub(super) fn has_ripe(&self) -> bool {
+        self.reach().is_some_and(|reach| self.sources.values().any(|source| source.has_through(&reach)))
     }
 }
 
@@ -119,20 +148,22 @@ impl<S: Copies> Replica<S> {
             None => _ = open.sources.remove(from),
         }
         open.moved = true;
-        self.store_pages(from);
+        self.store_pages(Some(from));
     }
 
-    /// Resolves what the pages of all sources reach.
-    fn store_pages(&mut self, newest: &MemberId) {
+    /// Resolves what the pages of all sources reach, so much of it as is done in one go. `newest`: whose page just came.
+    pub(super) fn store_pages(&mut self, newest: Option<&MemberId>) {
+        let step = self.config.page_step;
         let alone = self.mistakes.make(Mistake::FirstAnswerWins) || self.mistakes.make(Mistake::PullBeforeHeld);
         let Some(open) = &mut self.open else { return };
         let mut ripe = BTreeMap::new();
         if alone {
-            if let Some(source) = open.sources.get_mut(newest) {
+            if let Some(source) = newest.and_then(|newest| open.sources.get_mut(newest)) {
                 source.take_through(&Reach::All, &mut ripe);
             }
         } else {
-            let Some(reach) = open.sources.values().map(Source::reach).min() else { return };
+            let Some(reach) = open.reach() else { return };
+            let reach = open.sources.values().filter_map(|source| source.step(step)).fold(reach, Ord::min);
             open.sources.values_mut().for_each(|source| source.take_through(&reach, &mut ripe));
         }
         for (place, copy) in ripe {
@@ -154,6 +185,6 @@ impl<S: Copies> Replica<S> {
             open.sources.remove(from);
         }
         open.moved = true;
-        self.store_pages(from);
+        self.store_pages(Some(from));
     }
 }

@@ -26,7 +26,7 @@ fn start(view: &View) -> Replica<StoreCopies> {
     let store = Arc::new(Store::new(StoreConfig { capacity_bytes: 1 << 20, shards: 1, replica: 1 }));
     store.join(&me, Mistakes::default());
     let (copies, clock) = (store.copies(), Arc::clone(store.clock()));
-    let config = Config { page_bytes: 1 << 20, linger_ms: 0, mistakes: Mistakes::default() };
+    let config = Config { page_bytes: 1 << 20, page_step: usize::MAX, linger_ms: 0, mistakes: Mistakes::default() };
     Replica::start(Identity { me, fenced: None }, config, copies, clock, view, NOW)
 }
 

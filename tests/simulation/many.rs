@@ -185,7 +185,8 @@ impl Cluster {
         for number in 0..members {
             let me = id(number);
             let store = store::new(&me, AMPLE_BYTES, Mistakes::default());
-            let config = Config { page_bytes: 64 * 1024, linger_ms: 5000, mistakes: Mistakes::default() };
+            let config =
+                Config { page_bytes: 64 * 1024, page_step: usize::MAX, linger_ms: 5000, mistakes: Mistakes::default() };
             let identity = Identity { me, fenced: None };
             let clock = Arc::clone(store.clock());
             let replica = Replica::start(identity, config, store.copies(), clock, &all, cluster.time());

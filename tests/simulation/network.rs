@@ -9,6 +9,9 @@ use larder::ownership::mistake::Mistake;
 
 use crate::world::{Asker, Event, MS, Message, World};
 
+/// Microseconds until a process that has pages to store goes on with them.
+const GO_ON: u64 = 200;
+
 impl World {
     pub fn send(&mut self, from: usize, to: usize, boot: Option<Boot>, mut message: Message) {
         self.figures.messages += 1;
@@ -93,11 +96,19 @@ impl World {
             let Some(process) = &mut self.pods[pod].process else { return };
             let outputs = process.replica.outputs();
             if outputs.is_empty() {
-                return;
+                break;
             }
             for output in outputs {
                 self.carry_out_one(pod, output);
             }
+        }
+        if self.page_step() == usize::MAX {
+            return;
+        }
+        let boot = self.pods[pod].boot;
+        let process = self.pods[pod].process.as_mut().filter(|process| process.replica.has_more());
+        if process.is_some_and(|process| !std::mem::replace(&mut process.goes_on, true)) {
+            self.after(GO_ON, Event::GoOn { pod, boot });
         }
     }
 

@@ -65,6 +65,7 @@ impl World {
                 | Event::Arrive { pod, .. }
                 | Event::Start { pod }
                 | Event::Run { pod, .. }
+                | Event::GoOn { pod, .. }
                 | Event::Expire { pod, .. }
                 | Event::Retry { pod, .. }
                 | Event::Brake { pod, .. }

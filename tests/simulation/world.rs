@@ -102,6 +102,11 @@ pub enum Event {
         pod: usize,
         boot: Boot,
     },
+    /// A part of the pages that came is stored.
+    GoOn {
+        pod: usize,
+        boot: Boot,
+    },
     /// `boot`: of the process that an answer is for; none for requests.
     Deliver {
         from: usize,
@@ -213,6 +218,8 @@ pub struct Process {
     pub removed: u64,
     /// For invariant I4: the view, and the copies held under it.
     pub copies: (u128, BTreeSet<usize>),
+    /// It is about to store a part of the pages that came.
+    pub goes_on: bool,
 }
 
 pub struct Pod {
@@ -453,6 +460,7 @@ impl World {
         | Event::Expire { pod, .. }
         | Event::Retry { pod, .. }
         | Event::Run { pod, .. }
+        | Event::GoOn { pod, .. }
         | Event::Brake { pod, .. }
         | Event::Terminate { pod } = &event
             && self.is_paused(*pod)
@@ -489,6 +497,14 @@ impl World {
             Event::Run { pod, boot, id } => {
                 if self.pods[pod].process_with(Some(boot)).is_some() {
                     self.try_run(pod, id);
+                    self.carry_out(pod);
+                }
+            }
+            Event::GoOn { pod, boot } => {
+                let now = self.time(pod);
+                if let Some(process) = self.pods[pod].process_with(Some(boot)) {
+                    process.goes_on = false;
+                    process.at(now).go_on(now);
                     self.carry_out(pod);
                 }
             }

@@ -100,7 +100,8 @@ impl<'a> Members<'a> {
         let source = list(1, 0b111);
         let start = |number: usize| {
             let identity = Identity { me: world.ids[number].clone(), fenced: None };
-            let config = Config { page_bytes: 2000, linger_ms: 0, mistakes: Mistakes::default() };
+            let config =
+                Config { page_bytes: 2000, page_step: usize::MAX, linger_ms: 0, mistakes: Mistakes::default() };
             let store = &world.stores[number];
             Replica::start(identity, config, store.copies(), Arc::clone(store.clock()), &source, world.now())
         };
