@@ -87,7 +87,7 @@ async fn what_gave_up_before_the_thread_heard_of_it_holds_up_no_leaver() {
         let account = AccountId::new("one").unwrap();
         let ask = LeaseAsk { account, keys: 1, bytes: 1, max_keys: Some(0), max_bytes: None, dry_run: false };
         let passed = Some(tokio::time::Instant::now());
-        assert_eq!(alone.handoff.lease(ask, passed).await, Err(Failure::DeadlineExceeded));
+        assert_eq!(alone.handoff.lease(ask, passed).await, Err(Failure::QuotaUnknown { account: "one".into() }));
     }
     let (mut running, workers) = alone.start(&["a"]);
     running.leave().await;
