@@ -68,10 +68,12 @@ def dev(tmp_path_factory):
     (command,) = [block.strip() for block in blocks("sh") if block.strip().endswith("-- dev")]
     assert command == "cargo run --release -- dev"
     process = Process([*command.split(), "--base-port", "0"], tmp_path_factory.mktemp("dev") / "log")
-    process.target = process.says(r"LARDER_TARGET=(\S+)").group(1)
-    process.says("Ctrl-C")
-    yield process
-    process.close()
+    try:
+        process.target = process.says(r"LARDER_TARGET=(\S+)").group(1)
+        process.says("Ctrl-C")
+        yield process
+    finally:
+        process.close()
 
 
 def lines_that_dev_prints(dev):
