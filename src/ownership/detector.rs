@@ -5,7 +5,7 @@
 //! nobody silent, and neither does a pause of this replica, whose own absence is not counted as the others' silence. No
 //! detector is faster by more than that one ping and answer: until three seconds are over, a cut is as likely as an end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::member::{MemberId, Uid};
 use super::message::Unreachable;
@@ -38,8 +38,10 @@ pub const FENCE_PAUSE_MS: u64 = 2000;
 #[derive(Debug, Default)]
 pub struct Detector {
     peers: BTreeMap<MemberId, Peer>,
-    /// Whom others cannot reach, and when they said so.
-    reports: BTreeMap<Uid, (u64, Vec<Unreachable>)>,
+    /// Of these, who cannot be reached now: every ping that comes asks for them, and there are seldom any.
+    suspects: BTreeSet<MemberId>,
+    /// Whom others cannot reach, whether its connection was refused, and when they said so.
+    reports: BTreeMap<Uid, (u64, BTreeMap<MemberId, bool>)>,
     followed: Option<Digest>,
     now_ms: u64,
     next_ping_ms: u64,
@@ -69,6 +71,8 @@ impl Detector {
             away.for_each(|since| *since += absent);
             self.next_ping_ms = now_ms;
         }
+        let unreachable = self.peers.iter().filter(|(_, peer)| peer.refused || peer.is_silent(now_ms));
+        self.suspects = unreachable.map(|(id, _)| id.clone()).collect();
         if self.notices() {
             self.next_ping_ms = now_ms;
         }
@@ -78,12 +82,10 @@ impl Detector {
     /// Is there a member that can no longer be reached? Then all are asked at once: whoever notices second, of the members
     /// that it takes, learns it from the first.
     fn notices(&mut self) -> bool {
-        let now_ms = self.now_ms;
-        let unnoticed = |peer: &&mut Peer| !peer.noticed && (peer.refused || peer.is_silent(now_ms));
         let mut notices = false;
-        for peer in self.peers.values_mut().filter(unnoticed) {
-            peer.noticed = true;
-            notices = true;
+        for id in &self.suspects {
+            let noticed = self.peers.get_mut(id).map(|peer| std::mem::replace(&mut peer.noticed, true));
+            notices |= noticed == Some(false);
         }
         notices
     }
@@ -119,6 +121,7 @@ impl Detector {
     pub fn heard(&mut self, id: &MemberId) {
         if let Some(peer) = self.peers.get_mut(id) {
             *peer = Peer::default();
+            self.suspects.remove(id);
         }
     }
 
@@ -126,6 +129,7 @@ impl Detector {
     pub fn refused(&mut self, id: &MemberId) {
         if let Some(peer) = self.peers.get_mut(id) {
             peer.refused = true;
+            self.suspects.insert(id.clone());
         }
     }
 
@@ -139,7 +143,8 @@ impl Detector {
                     peer.doubted |= peer.unanswered_since_ms.is_none();
                 }
             }
-            self.reports.insert(by.uid.clone(), (self.now_ms, unreachable.to_vec()));
+            let unreachable = unreachable.iter().map(|report| (report.id.clone(), report.refused)).collect();
+            self.reports.insert(by.uid.clone(), (self.now_ms, unreachable));
         }
     }
 
@@ -152,9 +157,12 @@ impl Detector {
     /// Whom this replica cannot reach.
     #[must_use]
     pub fn unreachable(&self, snapshot: &Snapshot) -> Vec<Unreachable> {
-        let present = self.peers.iter().filter(|(id, _)| snapshot.is_present(id));
-        let unreachable = present.filter(|(_, peer)| peer.refused || peer.is_silent(self.now_ms));
-        unreachable.map(|(id, peer)| Unreachable { id: id.clone(), refused: peer.refused }).collect()
+        let present = self.suspects().filter(|(id, _)| snapshot.is_present(id));
+        present.map(|(id, peer)| Unreachable { id: id.clone(), refused: peer.refused }).collect()
+    }
+
+    fn suspects(&self) -> impl Iterator<Item = (&MemberId, &Peer)> {
+        self.suspects.iter().filter_map(|id| self.peers.get_key_value(id))
     }
 
     /// Who is to be declared gone: refused as seen by two members (by one, if only two are present); silent towards more
@@ -162,18 +170,33 @@ impl Detector {
     /// Only those that this replica itself cannot reach.
     #[must_use]
     pub fn gone(&self, snapshot: &Snapshot) -> Vec<MemberId> {
-        let unreachable = self.peers.iter().filter(|(_, peer)| peer.refused || peer.is_silent(self.now_ms));
-        unreachable.filter(|(id, peer)| self.is_gone(id, peer, snapshot)).map(|(id, _)| id.clone()).collect()
+        if self.suspects.is_empty() {
+            return Vec::new();
+        }
+        // How many cannot reach each: by refusal, and in whatever way. Every report is looked at once.
+        let mut votes: BTreeMap<&MemberId, (usize, usize)> =
+            self.suspects().map(|(id, peer)| (id, (usize::from(peer.refused), 1))).collect();
+        let fresh = self.reports.values().filter(|(at, _)| at + REPORT_MS >= self.now_ms);
+        for (id, is_refused) in fresh.flat_map(|(_, report)| report) {
+            if let Some((refused, unreachable)) = votes.get_mut(id) {
+                *refused += usize::from(*is_refused);
+                *unreachable += 1;
+            }
+        }
+        let members = snapshot.present().count();
+        let gone = self.suspects().filter(|(id, peer)| self.is_gone(id, peer, votes[id], members, snapshot));
+        gone.map(|(id, _)| id.clone()).collect()
     }
 
-    fn is_gone(&self, id: &MemberId, peer: &Peer, snapshot: &Snapshot) -> bool {
-        let (members, silent) = (snapshot.present().count(), peer.is_silent(self.now_ms));
-        let fresh = self.reports.values().filter(|(at, _)| at + REPORT_MS >= self.now_ms);
-        let (mut refused, mut unreachable) = (usize::from(peer.refused), 1);
-        for report in fresh.filter_map(|(_, reports)| reports.iter().find(|report| report.id == *id)) {
-            refused += usize::from(report.refused);
-            unreachable += 1;
-        }
+    fn is_gone(
+        &self,
+        id: &MemberId,
+        peer: &Peer,
+        (refused, unreachable): (usize, usize),
+        members: usize,
+        snapshot: &Snapshot,
+    ) -> bool {
+        let silent = peer.is_silent(self.now_ms);
         let serves = snapshot.present_as(&id.uid).is_some_and(|member| member.endpoint.serves);
         if !silent && id.boot == 0 && !serves {
             // Nothing has ever listened there: it starts, and holds nothing.

@@ -83,7 +83,9 @@ impl Snapshot {
     /// A member's number among the owners.
     #[must_use]
     pub fn number_of(&self, id: &MemberId) -> Option<usize> {
-        self.owners.iter().position(|owner| owner == id)
+        let address = &self.present.get(&id.uid)?.endpoint.address;
+        let index = self.ring.members().binary_search_by(|member| (**member).cmp(address)).ok()?;
+        (self.owners[index] == *id).then_some(index)
     }
 
     #[must_use]
@@ -140,10 +142,7 @@ impl Snapshot {
     /// Does `from` lose anything to `to` when `new` takes this one's place?
     #[must_use]
     pub fn loses_to(&self, new: &Self, from: &MemberId, to: &MemberId) -> bool {
-        let address = |snapshot: &Self, id: &MemberId| {
-            let index = snapshot.owners.iter().position(|owner| owner == id)?;
-            Some(snapshot.ring.members()[index].clone())
-        };
+        let address = |snapshot: &Self, id: &MemberId| Some(snapshot.ring.members()[snapshot.number_of(id)?].clone());
         let (from, to) = (address(self, from), address(new, to));
         let moved = |step: &Move<'_>| step.from == from.as_deref() && step.to == to.as_deref();
         from.is_some() && to.is_some() && diff(&self.ring, &new.ring).iter().any(moved)

@@ -43,7 +43,10 @@ impl Told {
     pub(super) fn heard(&mut self, from: &MemberId, digest: Digest, mine: &Snapshot) -> bool {
         let is_past = self.past.iter().any(|(past, _)| *past == digest);
         if is_past || digest == mine.digest() {
-            self.bases.insert(from.clone(), digest);
+            match self.bases.get_mut(from) {
+                Some(base) => *base = digest,
+                None => _ = self.bases.insert(from.clone(), digest),
+            }
         }
         if digest == mine.digest() {
             self.behind.remove(&from.uid);

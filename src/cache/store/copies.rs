@@ -55,14 +55,18 @@ impl Store {
     /// The hand-off's side of this store.
     #[must_use]
     pub fn copies(self: &Arc<Self>) -> StoreCopies {
-        StoreCopies {
+        let mut copies = StoreCopies {
             store: Arc::clone(self),
             now: Now { monotonic_ms: 0, wall_us: 0 },
             snapshot: None,
             mine: Vec::new(),
-            frozen: Mutex::new(vec![Stretch::ALL]),
+            frozen: Mutex::default(),
             refused: Mutex::new(None),
+        };
+        if !copies.is_empty() {
+            *copies.frozen.get_mut() = vec![Stretch::ALL];
         }
+        copies
     }
 }
 
