@@ -29,13 +29,16 @@ use larder::ownership::mistake::Mistakes;
 use world::{Figures, Kind, World};
 
 const USAGE: &str = "usage: simulation [--seed N | --seeds N [--from N]] [--rough | --torn] [--jobs N] [--trace] \
-     [--mistake NAME | --mistakes | --many]";
+     [--mistake NAME | --mistakes | --many [--members N]...]";
 
 /// Seeds of each kind when nothing else is asked for: what CI runs.
 const CI_SEEDS: u64 = 200;
 
 /// Members of the clusters of which CI sees what a change costs.
-const CI_SIZES: [usize; 4] = [3, 10, 30, 100];
+const CI_SIZES: [usize; 5] = [3, 10, 30, 100, 300];
+
+/// As above, when the table is asked for.
+const SIZES: [usize; 6] = [3, 10, 30, 100, 300, 1000];
 
 #[derive(Default)]
 struct Options {
@@ -46,16 +49,12 @@ struct Options {
     mistake: Option<String>,
     mistakes: bool,
     many: bool,
+    /// Of clusters for `--many`.
+    members: Vec<usize>,
     jobs: Option<usize>,
 }
 
 impl Options {
-    /// Of clusters for `--many`.
-    fn sizes(&self) -> Vec<usize> {
-        let most = self.seeds.and_then(|most| usize::try_from(most).ok()).unwrap_or(1000);
-        [3, 10, 30, 100, 300, 1000].into_iter().filter(|size| *size <= most).collect()
-    }
-
     /// A trace is told by one thread.
     fn jobs(&self) -> usize {
         let cores = || thread::available_parallelism().map_or(1, NonZero::get);
@@ -78,6 +77,7 @@ fn options() -> Option<Options> {
             "--mistake" => options.mistake = Some(arguments.next()?),
             "--mistakes" => options.mistakes = true,
             "--many" => options.many = true,
+            "--members" => options.members.push(arguments.next()?.parse().ok().filter(|members| *members >= 2)?),
             // What cargo passes on to every test program.
             "--nocapture" | "-q" | "--quiet" | "--test-threads=1" => {}
             _ => return None,
@@ -95,7 +95,8 @@ fn main() -> ExitCode {
         return mistakes::catch_all(options.jobs());
     }
     if options.many {
-        return many::table(&options.sizes());
+        let sizes = if options.members.is_empty() { &SIZES[..] } else { &options.members };
+        return many::table(sizes, options.jobs());
     }
     let mistake = options.mistake.as_deref().map(mistakes::by_name);
     if mistake == Some(None) {
@@ -114,7 +115,7 @@ fn main() -> ExitCode {
         }
     }
     if options.seeds.is_none() {
-        return many::table(&CI_SIZES);
+        return many::table(&CI_SIZES, options.jobs());
     }
     ExitCode::SUCCESS
 }

@@ -1,7 +1,9 @@
 //! What happens to the cluster in one run: drawn from the seed.
 
+use larder::ownership::copies::Frozen;
+
 use crate::store::{self, Look as _};
-use crate::world::{Asker, EndpointChange, Event, MS, Pod, SECOND, World};
+use crate::world::{Asker, EndpointChange, Event, MS, Pod, Process, SECOND, Top, World};
 
 /// Virtual time with faults and clients, and the time after it in which everything must come to rest.
 const BUSY: u64 = 60 * SECOND;
@@ -9,6 +11,12 @@ const REST: u64 = 45 * SECOND;
 
 /// After which the network is whole again and so is the cluster.
 const HEALING: u64 = 5 * SECOND;
+
+/// After a fault two pods hear from each other within this time, or nearly always.
+const HEARD_AGAIN: u64 = SECOND;
+
+/// A cut of a slow link: together with what its messages take, it is still shorter than a member may be silent.
+const SLOW_CUT: u64 = 2 * SECOND;
 
 /// Time that asks for room have at the end.
 const PROBE: u64 = 5 * SECOND;
@@ -146,6 +154,18 @@ impl World {
             let value = |pod: &Pod| pod.process.as_ref()?.replica.store().entry_of(place)?.value;
             let there = self.pods.iter().filter_map(|pod| value(pod).map(|carried| store::cell(&carried.value)));
             let cells = there.chain([None]).collect();
+            // What the authority has is the last write, whatever else was written on the other side.
+            let processes = || self.pods.iter().filter_map(|pod| pod.process.as_ref());
+            let authority = processes().find(|process| process.replica.store().is_authority(place));
+            let entry = |process: &Process| process.replica.store().entry_of(place);
+            let newest = match authority {
+                Some(process) => entry(process),
+                None => processes().filter_map(entry).max_by_key(Frozen::rank),
+            };
+            let live = newest.as_ref().is_some_and(|copy| copy.value.is_some());
+            let version = newest.map_or(self.tops[number].version, |copy| copy.version);
+            self.tops[number] = Top { version, live };
+            self.expiries[number] = None;
             let open = self.open_ops.iter().filter(|(_, (key, _))| *key == number).map(|(id, (_, kind))| (*id, *kind));
             self.monitors[number].resume(cells, open.collect(), self.next_op);
         }
@@ -247,8 +267,12 @@ impl World {
         let up: Vec<usize> =
             (0..self.pods.len()).filter(|pod| self.pods[*pod].process.is_some() && !self.is_paused(*pod)).collect();
         if let Some(pod) = self.random.pick(&up) {
+            let is_short = time < 2 * SECOND;
+            if is_short && self.was_cut(|from, to| from == pod || to == pod) {
+                return;
+            }
             self.note(|| format!("pod {pod} is paused for {} ms", time / MS));
-            if time >= 2 * SECOND {
+            if !is_short {
                 // It will fence itself; meanwhile the others go on without it.
                 self.lose_memory(pod);
             }
@@ -256,10 +280,18 @@ impl World {
         }
     }
 
-    /// Between two pods, one way or both, for less time than it takes to be declared gone.
+    /// Between two pods, one way or both, for less time than it takes to be declared gone. Silences add up: a short pause right
+    /// before or after a cut would make one that is longer than both, and so would a slow link.
     fn cut_some(&mut self) {
-        let until = self.now + self.random.between(100 * MS, 2900 * MS);
+        let mut until = self.now + self.random.between(100 * MS, 2900 * MS);
         let (from, to) = (self.any_pod(), self.any_pod());
+        let was_paused = |pod: usize| self.pods[pod].paused_until + HEARD_AGAIN > self.now;
+        if was_paused(from) || was_paused(to) {
+            return;
+        }
+        if [(from, to), (to, from)].iter().any(|link| self.slow.get(link).is_some_and(|until| *until > self.now)) {
+            until = until.min(self.now + SLOW_CUT);
+        }
         if from != to && !self.cuts.values().any(|until| *until + 6 * SECOND > self.now) {
             self.note(|| format!("cut from pod {from} to pod {to} until {} ms", until / MS));
             self.cuts.insert((from, to), until);
@@ -272,7 +304,15 @@ impl World {
     fn slow_down(&mut self) {
         let until = self.now + self.random.between(SECOND, 5 * SECOND);
         let link = (self.any_pod(), self.any_pod());
-        self.slow.insert(link, until);
+        if !self.was_cut(|from, to| (from, to) == link || (to, from) == link) {
+            self.slow.insert(link, until);
+        }
+    }
+
+    /// Is such a link cut, or was it until a moment ago? When the network is torn nobody counts how long who is silent.
+    fn was_cut(&self, is_such: impl Fn(usize, usize) -> bool) -> bool {
+        let was_cut = |until: u64| until + HEARD_AGAIN > self.now;
+        !self.torn && self.cuts.iter().any(|(&(from, to), &until)| is_such(from, to) && was_cut(until))
     }
 
     fn any_pod(&mut self) -> usize {
