@@ -217,22 +217,28 @@ impl World {
     }
 
     /// Keys go from one pod to the next and on to a third, which crashes while it takes them over, and back to the second.
+    /// Every other time the third pulls, and gets what the second has before what the first still has.
     fn chain(&mut self) {
-        let mut steady = self.steady();
+        let steady = self.steady();
         let mut turn = self.random.between(0, 100 * MS);
-        for pod in steady.clone() {
+        let mut left = steady.clone();
+        let mut next = |world: &mut Self| {
+            let at = world.random.index(left.len());
+            left.swap_remove(at)
+        };
+        let (first, second, third) = (next(self), next(self), next(self));
+        let pulls = turn.is_multiple_of(2);
+        for pod in steady.into_iter().filter(|pod| !pulls || *pod != third) {
             self.after(0, Event::Brake { pod, on: true });
             self.after(3 * SECOND, Event::Brake { pod, on: false });
         }
-        let mut next = |world: &mut Self| {
-            let at = world.random.index(steady.len());
-            steady.swap_remove(at)
-        };
-        let (first, second, third) = (next(self), next(self), next(self));
+        if pulls && !self.was_cut(|from, to| [(first, third), (third, first)].contains(&(from, to))) {
+            self.slow.extend([(first, third), (third, first)].map(|link| (link, self.now + 3 * SECOND)));
+        }
         self.after(turn, Event::Endpoint { pod: first, change: EndpointChange::Unready });
         turn += self.random.between(300 * MS, 900 * MS);
         self.after(turn, Event::Endpoint { pod: second, change: EndpointChange::Unready });
-        turn += self.random.between(20 * MS, 400 * MS);
+        turn += self.random.between(20 * MS, if pulls { 900 * MS } else { 400 * MS });
         self.after(turn, Event::Crash { pod: Some(third) });
         for pod in [second, first] {
             turn += self.random.between(0, 400 * MS);
