@@ -1,7 +1,5 @@
 //! What happens to the cluster in one run: drawn from the seed.
 
-use larder::ownership::copies::Frozen;
-
 use crate::store::{self, Look as _};
 use crate::world::{Asker, EndpointChange, Event, MS, Pod, Process, SECOND, Top, World};
 
@@ -154,18 +152,19 @@ impl World {
             let value = |pod: &Pod| pod.process.as_ref()?.replica.store().entry_of(place)?.value;
             let there = self.pods.iter().filter_map(|pod| value(pod).map(|carried| store::cell(&carried.value)));
             let cells = there.chain([None]).collect();
-            // What the authority has is the last write, whatever else was written on the other side.
-            let processes = || self.pods.iter().filter_map(|pod| pod.process.as_ref());
-            let authority = processes().find(|process| process.replica.store().is_authority(place));
-            let entry = |process: &Process| process.replica.store().entry_of(place);
-            let newest = match authority {
-                Some(process) => entry(process),
-                None => processes().filter_map(entry).max_by_key(Frozen::rank),
+            // What the authority has, once it is resolved, is the last write, whatever else was written on the other side; and
+            // its time is over when that one's is.
+            let processes = || self.pods.iter().filter_map(|pod| Some((pod, pod.process.as_ref()?)));
+            let copy = |(pod, it): (&Pod, &Process)| Some((pod.uptime_ms, it.replica.store().entry_of(place)?));
+            let newest = match processes().find(|(_, process)| process.seen[number].may_run) {
+                Some(authority) => copy(authority),
+                None => processes().filter_map(copy).max_by_key(|(_, copy)| copy.rank()),
             };
-            let live = newest.as_ref().is_some_and(|copy| copy.value.is_some());
-            let version = newest.map_or(self.tops[number].version, |copy| copy.version);
-            self.tops[number] = Top { version, live };
-            self.expiries[number] = None;
+            let version = newest.as_ref().map_or(self.tops[number].version, |(_, copy)| copy.version);
+            let value = newest.and_then(|(uptime_ms, copy)| Some((uptime_ms, copy.value?)));
+            self.tops[number] = Top { version, live: value.is_some() };
+            self.expiries[number] =
+                value.and_then(|(uptime_ms, value)| Some(value.expires_ms?.saturating_sub(uptime_ms) * MS));
             let open = self.open_ops.iter().filter(|(_, (key, _))| *key == number).map(|(id, (_, kind))| (*id, *kind));
             self.monitors[number].resume(cells, open.collect(), self.next_op);
         }
