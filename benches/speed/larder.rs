@@ -65,8 +65,20 @@ impl Larder {
 
     /// Starts a replica and waits until its health says SERVING; how long that took, from before the process was there.
     pub fn start(&self, threads: usize, pinning: Option<&Pinning>) -> Result<(Running, Duration), String> {
+        self.start_build(Peer::Larder, None, &[], threads, pinning)
+    }
+
+    /// The same for another build, or with more flags.
+    pub fn start_build(
+        &self,
+        peer: Peer,
+        program: Option<&str>,
+        more: &[String],
+        threads: usize,
+        pinning: Option<&Pinning>,
+    ) -> Result<(Running, Duration), String> {
         let (listen, health, admin) = (free_address()?, free_address()?, free_address()?);
-        let mut command = Pinning::command(pinning, &self.program);
+        let mut command = Pinning::command(pinning, program.unwrap_or(&self.program));
         command.arg("serve").arg("--accounts").arg(self.directory.path().join("accounts.json"));
         for (flag, value) in [
             ("--listen", listen.to_string()),
@@ -79,16 +91,16 @@ impl Larder {
         ] {
             command.args([flag, &value]);
         }
-        self.launch(&mut command, listen)
+        self.launch(peer, command.args(more), listen)
     }
 
-    fn launch(&self, command: &mut Command, listen: SocketAddr) -> Result<(Running, Duration), String> {
+    fn launch(&self, peer: Peer, command: &mut Command, listen: SocketAddr) -> Result<(Running, Duration), String> {
         let log = fs::File::create(self.directory.path().join("log")).map_err(|error| error.to_string())?;
         let log_too = log.try_clone().map_err(|error| error.to_string())?;
         let started = Instant::now();
-        let child = spawn(command.stdin(Stdio::null()).stdout(log).stderr(log_too), Peer::Larder)?;
+        let child = spawn(command.stdin(Stdio::null()).stdout(log).stderr(log_too), peer)?;
         let protocol = Protocol::Grpc { token: self.token.clone(), constant: false };
-        let mut running = Running::new(Peer::Larder, listen, protocol, child);
+        let mut running = Running::new(peer, listen, protocol, child);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
         runtime.block_on(self.wait_until_it_serves(&mut running, started))?;

@@ -4,6 +4,7 @@
 #![expect(clippy::cast_precision_loss, reason = "figures are rounded to three digits anyway")]
 #![expect(clippy::disallowed_methods, reason = "whoever holds the watch sleeps on a thread of its own")]
 
+mod collector;
 mod cpu;
 mod grpc;
 mod larder;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::collector::Collecting;
 use crate::cpu::Pinning;
 use crate::larder::Larder;
 use crate::load::{Job, Sample, Shape, Timing, Verb, Window};
@@ -40,6 +42,9 @@ fn main() -> ExitCode {
     let options = Options::parse();
     if let Some(Mode::Serve { runtime, threads, bytes }) = options.mode {
         return exit(noop::serve(runtime, threads, Values { keys: 1, bytes }).map_err(|error| error.to_string()));
+    }
+    if let Some(Mode::Collect) = options.mode {
+        return exit(collector::serve().map_err(|error| error.to_string()));
     }
     if !options.bench {
         println!("nothing is measured without --bench; run `cargo bench --bench speed`");
@@ -66,7 +71,8 @@ fn run(options: &Options) -> Result<(), String> {
     print_head(options, pinning.as_ref());
     let jobs = jobs(options)?;
     let larder = Larder::new(&options.larder)?;
-    let running = start(options, &larder, pinning.as_ref())?;
+    let collector = if options.telemetry { Some(Collecting::start()?) } else { None };
+    let running = start(options, &larder, collector.as_ref(), pinning.as_ref())?;
     let cells = measure(options, &jobs, &running)?;
     for (job, rows) in &cells {
         report::print_cell(*job, rows);
@@ -74,7 +80,7 @@ fn run(options: &Options) -> Result<(), String> {
     println!();
     let mut missed = 0;
     for (job, rows) in &cells {
-        for criterion in criteria(*job) {
+        for criterion in criteria(*job, options.telemetry) {
             missed += usize::from(!report::judge(*job, rows, criterion));
         }
     }
@@ -85,12 +91,19 @@ fn run(options: &Options) -> Result<(), String> {
 }
 
 /// Larder's promises: within 85 % of gRPC itself, and twice what tonic does by default where many answers share a socket.
-fn criteria(job: Job) -> Vec<Criterion> {
+fn criteria(job: Job, telemetry: bool) -> Vec<Criterion> {
+    if telemetry {
+        return vec![
+            Criterion { of: Peer::Traced, against: Peer::Larder, at_least: 0.90 },
+            Criterion { of: Peer::Measured, against: Peer::Larder, at_least: 0.97 },
+            Criterion { of: Peer::Larder, against: Peer::Before, at_least: 0.98 },
+        ];
+    }
     let mut criteria = Vec::new();
     if job.verb == Verb::Get {
-        criteria.push(Criterion { against: Peer::Bare, at_least: 0.85 });
+        criteria.push(Criterion { of: Peer::Larder, against: Peer::Bare, at_least: 0.85 });
         if job.values.bytes == 1_024 && job.shape == (Shape { connections: 4, in_flight: 16 }) {
-            criteria.push(Criterion { against: Peer::Default, at_least: 2.0 });
+            criteria.push(Criterion { of: Peer::Larder, against: Peer::Default, at_least: 2.0 });
         }
     }
     criteria
@@ -138,6 +151,7 @@ fn jobs(options: &Options) -> Result<Vec<Job>, String> {
 fn start(
     options: &Options,
     larder: &Larder,
+    collector: Option<&Collecting>,
     pinning: Option<&Pinning>,
 ) -> Result<Vec<(Running, Option<usize>)>, String> {
     let mut running = Vec::new();
@@ -158,7 +172,12 @@ fn start(
         }
         let server = match peer {
             Peer::Redis | Peer::Memcached => Running::foreign(peer, options.threads, pinning)?,
-            _ => larder.start(options.threads, pinning)?.0,
+            Peer::Before => larder.start_build(peer, options.before.as_deref(), &[], options.threads, pinning)?.0,
+            Peer::Larder => larder.start(options.threads, pinning)?.0,
+            _ => {
+                let flags = collector.map(|collector| collector.flags(peer)).unwrap_or_default();
+                larder.start_build(peer, None, &flags, options.threads, pinning)?.0
+            }
         };
         for values in sizes {
             load::fill(&server.target, values).map_err(|error| format!("{}: {error}", peer.name()))?;
@@ -169,6 +188,15 @@ fn start(
 }
 
 fn takes_part(options: &Options, peer: Peer) -> bool {
+    if options.telemetry {
+        return match peer {
+            Peer::Before => options.before.is_some(),
+            _ => peer == Peer::Larder || peer.variant(),
+        };
+    }
+    if peer.variant() {
+        return false;
+    }
     options.only.is_empty() || options.only.iter().any(|name| peer.name().starts_with(name.as_str()))
 }
 

@@ -7,6 +7,7 @@ use crate::noop::Runtime;
 /// Measures Larder against its peers; see benches/README.md.
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --bench speed --")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Options {
     /// Given by `cargo bench`; without it nothing is measured.
     #[arg(long, hide = true)]
@@ -47,6 +48,12 @@ pub struct Options {
     /// Another build of larder than the one of this run.
     #[arg(long, value_name = "PROGRAM", default_value = env!("CARGO_BIN_EXE_larder"), hide_default_value = true)]
     pub larder: String,
+    /// Only what is seen from outside: Larder without and with traces and metrics, against itself; with a collector of its own.
+    #[arg(long)]
+    pub telemetry: bool,
+    /// With --telemetry: an older build of larder, to compare with.
+    #[arg(long, value_name = "PROGRAM", requires = "telemetry")]
+    pub before: Option<String>,
     /// Leave it to the kernel who runs on which core.
     #[arg(long)]
     pub no_pin: bool,
@@ -63,6 +70,9 @@ pub struct Options {
 /// What the harness runs itself as.
 #[derive(Debug, Subcommand)]
 pub enum Mode {
+    /// Takes traces and metrics, and forgets them.
+    #[command(hide = true)]
+    Collect,
     /// Serves a constant value with tonic.
     #[command(hide = true)]
     Serve {

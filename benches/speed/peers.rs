@@ -18,6 +18,14 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     Larder,
+    /// Another build: with `--before`.
+    Before,
+    /// Larder that records one call in a hundred.
+    Traced,
+    /// Larder that records every call.
+    AllTraced,
+    /// Larder whose metrics are sent and scraped every second.
+    Measured,
     /// tonic, no-op, same runtime and IO as Larder.
     Bare,
     /// tonic, no-op, as it comes.
@@ -35,11 +43,25 @@ pub struct Running {
 }
 
 impl Peer {
-    pub const ALL: [Self; 5] = [Self::Larder, Self::Bare, Self::Default, Self::Redis, Self::Memcached];
+    pub const ALL: [Self; 9] = [
+        Self::Larder,
+        Self::Before,
+        Self::Traced,
+        Self::AllTraced,
+        Self::Measured,
+        Self::Bare,
+        Self::Default,
+        Self::Redis,
+        Self::Memcached,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::Larder => "larder",
+            Self::Before => "before",
+            Self::Traced => "traced 1 %",
+            Self::AllTraced => "traced all",
+            Self::Measured => "metrics sent",
             Self::Bare => "bare tonic no-op",
             Self::Default => "default tonic no-op",
             Self::Redis => "redis",
@@ -52,7 +74,7 @@ impl Peer {
         match self {
             Self::Redis => Some(("redis-server", "redis-server")),
             Self::Memcached => Some(("memcached", "memcached")),
-            Self::Larder | Self::Bare | Self::Default => None,
+            _ => None,
         }
     }
 
@@ -61,6 +83,11 @@ impl Peer {
         let Some((program, _)) = self.foreign() else { return true };
         let found = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
         found.is_ok_and(|status| status.success())
+    }
+
+    /// Whether it is Larder told otherwise, which takes part only where that is asked for.
+    pub fn variant(self) -> bool {
+        matches!(self, Self::Before | Self::Traced | Self::AllTraced | Self::Measured)
     }
 
     /// No-op peers answer one constant value and need a process per size; they are not filled.

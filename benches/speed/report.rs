@@ -15,23 +15,27 @@ pub struct Row {
 /// What must hold in a cell.
 #[derive(Clone, Copy, Debug)]
 pub struct Criterion {
+    /// Whom it is about.
+    pub of: Peer,
     pub against: Peer,
-    /// Items per server CPU second of Larder, at least this many times those of the other.
+    /// Items per server CPU second, at least this many times those of the other.
     pub at_least: f64,
 }
 
 /// Prints one cell as a Markdown table; `base` is the peer that ratios are taken against.
 pub fn print_cell(job: Job, rows: &[Row]) {
     let shape = job.shape;
+    // With the no-op peers against the bare one; Larder beside itself against itself.
+    let bare = [Peer::Bare, Peer::Larder].into_iter().find_map(|peer| rows.iter().find(|row| row.peer == peer));
     println!(
         "\n{} {} B, {} connections x {} in flight\n\n\
-         | server | items/s | items per CPU s | spread | p50 | p99 | against bare |\n|---|--:|--:|--:|--:|--:|--:|",
+         | server | items/s | items per CPU s | spread | p50 | p99 | against {} |\n|---|--:|--:|--:|--:|--:|--:|",
         job.verb.name(),
         job.values.bytes,
         shape.connections,
-        shape.in_flight
+        shape.in_flight,
+        bare.map_or("-", |row| if row.peer == Peer::Bare { "bare" } else { row.peer.name() }),
     );
-    let bare = rows.iter().find(|row| row.peer == Peer::Bare);
     for row in rows {
         let per_cpu = row.sorted(|sample| sample.per_cpu_second);
         let spread = (per_cpu[per_cpu.len() - 1] - per_cpu[0]) / median(&per_cpu) * 100.0;
@@ -50,7 +54,7 @@ pub fn print_cell(job: Job, rows: &[Row]) {
 /// Says whether a cell meets a criterion. One that cannot be judged, because `--only` left a server out, is not missed.
 pub fn judge(job: Job, rows: &[Row], criterion: Criterion) -> bool {
     let row = |peer| rows.iter().find(|row| row.peer == peer);
-    let (verdict, met, found) = match (row(Peer::Larder), row(criterion.against)) {
+    let (verdict, met, found) = match (row(criterion.of), row(criterion.against)) {
         (Some(larder), Some(other)) => {
             let ratio = ratio(larder, other);
             let met = ratio >= criterion.at_least;
@@ -59,11 +63,12 @@ pub fn judge(job: Job, rows: &[Row], criterion: Criterion) -> bool {
         _ => ("----", true, "not measured".to_owned()),
     };
     println!(
-        "{verdict}  {} {} B {}x{}: larder against {}: {found} (at least x{:.2})",
+        "{verdict}  {} {} B {}x{}: {} against {}: {found} (at least x{:.2})",
         job.verb.name(),
         job.values.bytes,
         job.shape.connections,
         job.shape.in_flight,
+        criterion.of.name(),
         criterion.against.name(),
         criterion.at_least,
     );

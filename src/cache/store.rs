@@ -57,6 +57,7 @@ use super::key::{AccountId, Key};
 use super::quota::Tenant;
 use super::version::{HybridClock, Now};
 use crate::ownership::shard::Standing;
+pub use room::evicted_by_this_thread;
 
 /// A sharded, byte-bounded map with expiry, versions and quotas.
 pub struct Store {

@@ -112,13 +112,13 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
     let tls = settings::tls(config).map(Tls::load).transpose().map_err(|error| AppError::Tls { error })?;
     let health = Health::default();
     let metrics = Arc::new(Metrics::new(workers.count()));
-    let (tracer, exporters) = Exporters::start(config)?;
+    let (tracer, mut exporters) = Exporters::start(config)?;
     let parts = Parts {
         cluster: others.as_ref().map(Prepared::cluster),
-        store: Arc::clone(&store),
+        store,
         accounts,
         config: settings::wall(config, workers.count(), capacity),
-        clock: clock.clone(),
+        clock,
         health: health.clone(),
         metrics: Arc::clone(&metrics),
         tracer,
@@ -133,15 +133,12 @@ pub async fn build(config: &Config, clock: Clock) -> Result<Bound, AppError> {
     let (prober, health_trigger, health_wire) = prober(ports.health, &health, &mut tasks)?;
     let start = |others: Prepared| others.start(config, &workers, &wall, readiness.token("members"));
     let members = others.map(start).transpose()?;
+    exporters.start_metrics(config, &wall)?;
     drop(listeners_token);
 
     let pages = settings::pages(&readiness, &health, &wall);
     tasks.spawn(async move { drop(admin::serve(ports.admin, pages).await) });
-    tasks.spawn(housekeeping::expire(Arc::clone(&store), clock.clone()));
-    tasks.spawn(housekeeping::apply_accounts(Arc::clone(&wall)));
-    if config.memory.capacity.is_none() {
-        tasks.spawn(housekeeping::follow_capacity(Kernel::default(), store, clock));
-    }
+    housekeeping::start(&mut tasks, &wall, config.memory.capacity.is_none());
     let serve = housekeeping::serve_when_ready(readiness, health.clone(), addresses, capacity);
     if members.is_some() {
         tasks.spawn(serve);

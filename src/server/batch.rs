@@ -15,6 +15,7 @@ use super::held::Share;
 use super::item::{self, Fit, Results, Tally, Turnstile};
 use super::method::Method;
 use super::service::{self, Operations};
+use super::trace::Span;
 use super::wall::registry::Principal;
 use crate::rpc::convert;
 use crate::rpc::failure::Failure;
@@ -115,13 +116,14 @@ impl<I: Item> Batch<I> {
                 break;
             }
             let context = next.context();
+            let span = item::begin_span(call, I::METHOD, context);
             let passed = self
                 .turnstile
                 .pass(wall, &principal, now_us)
                 .and_then(|()| item::in_time(context, self.read_at, now))
                 .map_err(Cannot::Fail);
             if passed.is_ok() && self.abroad.must_wait(next.key(), I::UNARY) {
-                self.leave(call, None);
+                self.leave(call, span, None);
                 continue;
             }
             let outcome = passed.and_then(|()| {
@@ -138,13 +140,17 @@ impl<I: Item> Batch<I> {
                     Err(failure)
                 }
                 Err(cannot) => {
-                    self.leave(call, Some(cannot));
+                    self.leave(call, span, Some(cannot));
                     continue;
                 }
             };
             if fit == Fit::Full {
+                if let Some(span) = span {
+                    span.discard();
+                }
                 break;
             }
+            item::end_span(wall, span.as_ref(), I::METHOD, outcome.as_ref().copied());
             tally.add(call, I::METHOD, outcome.as_ref().copied(), context);
             self.next();
         }
@@ -156,15 +162,16 @@ impl<I: Item> Batch<I> {
     }
 
     /// The current item goes elsewhere, for the reason given, or waits for one that did.
-    fn leave(&mut self, call: &Call, cannot: Option<Cannot>) {
+    fn leave(&mut self, call: &Call, span: Option<Span>, cannot: Option<Cannot>) {
         let number = self.index;
         let (Some(next), raw) = self.next() else { return };
         let message =
             raw.and_then(|raw| forward::operation(&raw, OPERATION..=OPERATION)).unwrap_or_else(|| next.encode());
         let context = next.context().cloned();
-        let forward = item::forward(call, &self.principal, (I::UNARY, message), context.as_ref(), self.read_at);
+        let forward =
+            item::forward(call, &self.principal, (I::UNARY, message), (context.as_ref(), span.as_ref()), self.read_at);
         let kept = Some(Arc::clone(&self.kept));
-        let item = forward::Item { number, method: I::METHOD, context, forward, kept };
+        let item = forward::Item { number, method: I::METHOD, context, span, forward, kept };
         self.abroad.begin(next.key(), item, cannot);
     }
 

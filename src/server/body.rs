@@ -246,7 +246,7 @@ impl Running {
                 }
                 Ok(ready) => ready,
                 Err(_) => {
-                    tracing::error!(method = self.call.method.traits().name, "a handler panicked");
+                    self.call.panicked();
                     Poll::Ready(Some(Err(Failure::Internal)))
                 }
             };

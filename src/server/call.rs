@@ -9,7 +9,7 @@ use tonic::Code;
 use super::accounts::Asking;
 use super::method::Method;
 use super::metrics::Refusal;
-use super::trace::{Outcome, Span, Traced, names};
+use super::trace::{Span, Traced, names};
 use super::wall::Connection;
 use super::wall::registry::Principal;
 use crate::cache::store::{Mode, Scope};
@@ -107,6 +107,13 @@ impl Call {
         self.record(code);
     }
 
+    /// Says so in the log.
+    #[cold]
+    pub fn panicked(&self) {
+        let (trace_id, span_id) = (self.traced.trace_id(), self.traced.span_id());
+        tracing::error!(method = self.method.traits().name, trace_id, span_id, "a handler panicked");
+    }
+
     fn record(&mut self, code: Code) {
         if !std::mem::take(&mut self.open) {
             return;
@@ -126,31 +133,23 @@ impl Call {
 
     #[cold]
     fn end_span(&self, span: &Span, code: Code) {
-        let wall = &self.connection.wall;
+        self.describe(span, self.method);
+        self.connection.wall.end_span(span, self.method, code);
+    }
+
+    /// What every span of this call tells, and of the items in it.
+    pub fn describe(&self, span: &Span, method: Method) {
         span.note(names::SYSTEM, "grpc");
-        span.note(names::METHOD, self.method.traits().name);
+        span.note(names::METHOD, method.traits().name);
         span.note(names::HOP, 0);
         span.note(names::PEER_ADDRESS, self.connection.peer.ip().to_string());
         span.note(names::PEER_PORT, i64::from(self.connection.peer.port()));
         if let Some(principal) = &self.principal {
             span.note(names::ACCOUNT, principal.state.tenant.id().to_string());
         }
-        if let Some(cluster) = &wall.cluster {
-            span.note(names::TOPOLOGY, cluster.digest());
-            if self.method.has_key()
-                && !span.was_forwarded()
-                && let Some(me) = cluster.address()
-            {
-                span.note(names::OWNER, me);
-            }
-        }
         if self.dry_run {
             span.note(names::DRY_RUN, true);
         }
-        if let Some(outcome) = Outcome::of_read(self.method, code) {
-            span.outcome_unless_known(outcome);
-        }
-        span.end(code);
     }
 
     #[cold]

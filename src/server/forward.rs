@@ -91,7 +91,7 @@ pub async fn carry_out(wall: &Wall, forward: &Forward, cannot: Cannot) -> Result
 
 /// Tries it here; what this replica did while it stood still for too long does not count (rule 16).
 fn here_alive(wall: &Wall, forward: &Forward, mode: Mode, since: Instant) -> Result<Bytes, Cannot> {
-    let outcome = run(wall, forward, mode, since);
+    let outcome = forward.trace.watch(|| run(wall, forward, mode, since));
     if let (Some(cluster), Ok(_) | Err(Cannot::Fail(_))) = (&wall.cluster, &outcome) {
         cluster.check_alive(since).map_err(Cannot::Fail)?;
     }

@@ -16,7 +16,7 @@ use super::forward::Forward;
 use super::held::Share;
 use super::method::Method;
 use super::metrics::Refusal;
-use super::trace::Traced;
+use super::trace::{Span, Traced};
 use super::wall::Wall;
 use super::wall::registry::Principal;
 use crate::rpc::failure::Failure;
@@ -275,6 +275,28 @@ pub fn in_time(context: Option<&v1::CallContext>, read_at: Instant, now: Instant
     }
 }
 
+/// The span of an item, if it has one: with a trace of its own, it is recorded as any call; without, it is part of the call that
+/// it came in, and only where that has no trace, in a pipeline, which may go on for days, it is drawn for itself.
+#[must_use]
+pub fn begin_span(call: &Call, method: Method, context: Option<&v1::CallContext>) -> Option<Span> {
+    let tracer = call.connection().wall.tracer.as_ref()?;
+    let own = own_trace(context);
+    if own.is_none() && !(call.method == Method::Pipeline && matches!(call.traced, Traced::No)) {
+        return None;
+    }
+    let traced = tracer.server(method.traits().name, own);
+    let span = traced.span()?;
+    call.describe(span, method);
+    Some(span.clone())
+}
+
+/// Ends it.
+pub fn end_span(wall: &Wall, span: Option<&Span>, method: Method, outcome: Result<(), &Failure>) {
+    if let Some(span) = span {
+        wall.end_span(span, method, outcome.err().map_or(Code::Ok, Failure::code));
+    }
+}
+
 /// An item as it travels to another replica; `message` is the unary request. It ends with its own deadline or that of the
 /// enclosing call, and where there is none as a unary call would.
 #[must_use]
@@ -282,7 +304,7 @@ pub fn forward(
     call: &Call,
     principal: &Principal,
     (method, message): (Method, Bytes),
-    context: Option<&v1::CallContext>,
+    (context, span): (Option<&v1::CallContext>, Option<&Span>),
     read_at: Instant,
 ) -> Forward {
     let longest = call.connection().wall.config.max_unary_time;
@@ -298,7 +320,10 @@ pub fn forward(
         payer: Some((id.clone(), *principal.limits())),
         deadline: Some(call.deadline.map_or(due, |deadline| deadline.min(due))),
         dry_run: is_dry_run(call, context),
-        trace: own_trace(context).map_or_else(|| call.traced.clone(), Traced::Passed),
+        trace: match span {
+            Some(span) => Traced::Recorded(span.clone()),
+            None => own_trace(context).map_or_else(|| call.traced.clone(), Traced::Passed),
+        },
     }
 }
 

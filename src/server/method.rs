@@ -176,10 +176,27 @@ impl Method {
         &TABLE[self as usize].1
     }
 
-    /// Whether a call is one operation on one key.
+    /// Whether it is one operation on one key.
     #[must_use]
     pub const fn has_key(self) -> bool {
-        matches!(self, M::Store | M::Get | M::Delete | M::Touch | M::Increment | M::TutorialStore | M::TutorialGet)
+        matches!(
+            self,
+            M::Store
+                | M::Get
+                | M::Delete
+                | M::Touch
+                | M::Increment
+                | M::TutorialStore
+                | M::TutorialGet
+                | M::BatchGetItem
+                | M::BatchStoreItem
+                | M::BatchDeleteItem
+                | M::PipelineGet
+                | M::PipelineStore
+                | M::PipelineDelete
+                | M::PipelineTouch
+                | M::PipelineIncrement
+        )
     }
 
     /// Whether the tutorial's API has it.

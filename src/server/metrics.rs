@@ -5,7 +5,10 @@
 
 mod around;
 mod cluster;
+mod family;
 mod peers;
+mod process;
+mod push;
 mod render;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +22,7 @@ use crate::server::method::{Access, Method};
 use crate::server::tls::Tls;
 
 pub use peers::PeerSources;
+pub use push::{PushConfig, Pusher, start};
 pub use render::Sources;
 
 /// Every counter of a replica. Shared by all its parts.

@@ -23,6 +23,7 @@ use super::held::Share;
 use super::item::{self, Fit, Results, Tally, Turnstile};
 use super::method::Method;
 use super::service::{self, Operations};
+use super::trace::Span;
 use super::wall::registry::Principal;
 use crate::rpc::convert::{self, Operation};
 use crate::rpc::failure::Failure;
@@ -191,6 +192,7 @@ impl Pipeline {
                 break;
             }
             let context = next.context.as_ref();
+            let span = item::begin_span(call, method(next), context);
             let passed = self
                 .turnstile
                 .pass(wall, principal, now_us)
@@ -198,7 +200,7 @@ impl Pipeline {
                 .and_then(|()| may(next, principal))
                 .map_err(Cannot::Fail);
             if passed.is_ok() && self.abroad.must_wait(key(next), unary(next)) {
-                self.leave(call, principal, None);
+                self.leave(call, principal, span, None);
                 continue;
             }
             let outcome = passed.and_then(|()| {
@@ -215,13 +217,17 @@ impl Pipeline {
                     Err(failure)
                 }
                 Err(cannot) => {
-                    self.leave(call, principal, Some(cannot));
+                    self.leave(call, principal, span, Some(cannot));
                     continue;
                 }
             };
             if fit == Fit::Full {
+                if let Some(span) = span {
+                    span.discard();
+                }
                 break;
             }
+            item::end_span(wall, span.as_ref(), method(next), outcome.as_ref().copied());
             tally.add(call, method(next), outcome.as_ref().copied(), context);
             self.next();
         }
@@ -233,14 +239,14 @@ impl Pipeline {
     }
 
     /// The current call goes elsewhere, for the reason given, or waits for one that did.
-    fn leave(&mut self, call: &Call, principal: &Principal, cannot: Option<Cannot>) {
+    fn leave(&mut self, call: &Call, principal: &Principal, span: Option<Span>, cannot: Option<Cannot>) {
         let (Some(next), raw) = self.next() else { return };
         let message = raw.and_then(|raw| forward::operation(&raw, OPERATIONS)).unwrap_or_else(|| encode(&next));
         let asked = (unary(&next), message);
-        let forward = item::forward(call, principal, asked, next.context.as_ref(), self.read_at);
+        let forward = item::forward(call, principal, asked, (next.context.as_ref(), span.as_ref()), self.read_at);
         let kept = self.kept.clone();
         let (number, method) = (next.id, method(&next));
-        let item = forward::Item { number, method, context: next.context.clone(), forward, kept };
+        let item = forward::Item { number, method, context: next.context.clone(), span, forward, kept };
         self.abroad.begin(key(&next), item, cannot);
     }
 

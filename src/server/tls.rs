@@ -111,6 +111,8 @@ struct Configs {
     server: Arc<ServerConfig>,
     /// For connections to other replicas.
     client: Option<Arc<ClientConfig>>,
+    /// When the leaf ends to be valid, in seconds since 1970.
+    expires: Option<u64>,
 }
 
 /// The content of the files.
@@ -146,6 +148,11 @@ impl Tls {
     /// Times that changed files could not be used.
     pub fn failed_reloads(&self) -> u64 {
         self.0.failed_reloads.load(Ordering::Relaxed)
+    }
+
+    /// When the certificate in use ends to be valid, in seconds since 1970.
+    pub fn expires(&self) -> Option<u64> {
+        self.0.current.load().expires
     }
 
     /// For the next connection.
@@ -227,7 +234,13 @@ impl Material {
             ClientCertificates::Peers { ca, .. } => Some(Arc::new(self.client_config(files, ca)?)),
             _ => None,
         };
-        Ok(Configs { server: Arc::new(self.server_config(files)?), client })
+        Ok(Configs { server: Arc::new(self.server_config(files)?), client, expires: self.expires(files) })
+    }
+
+    fn expires(&self, files: &TlsConfig) -> Option<u64> {
+        let (chain, _) = self.identity(files).ok()?;
+        let (_, leaf) = x509_parser::parse_x509_certificate(chain.first()?).ok()?;
+        u64::try_from(leaf.validity().not_after.timestamp()).ok()
     }
 
     fn server_config(&self, files: &TlsConfig) -> Result<ServerConfig, TlsError> {

@@ -24,6 +24,7 @@ pub use self::queue::Counts;
 use self::queue::{Finished, Queue};
 pub use self::sampler::{Sampler, SamplerError};
 use super::method::Method;
+use crate::cache::store::evicted_by_this_thread;
 use crate::rpc::trace::{Hex, SAMPLED, Trace};
 
 /// Begins spans. Cheap to clone.
@@ -149,6 +150,17 @@ impl Traced {
         if let Self::Recorded(span) = self {
             span.outcome(outcome);
         }
+    }
+
+    /// Runs a part of it that waits for nothing; if others' entries had to go for it, that is what came of it.
+    pub fn watch<R>(&self, run: impl FnOnce() -> R) -> R {
+        let Self::Recorded(span) = self else { return run() };
+        let before = evicted_by_this_thread();
+        let ran = run();
+        if evicted_by_this_thread() != before {
+            span.outcome_unless_known(Outcome::Evicted);
+        }
+        ran
     }
 
     /// The trace id for a line of the log.

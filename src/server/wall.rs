@@ -25,6 +25,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderValue};
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tonic::Code;
 
 use self::authenticate::Remembered;
 use self::registry::{Accounted, Principal};
@@ -37,7 +38,7 @@ use super::held::Held;
 use super::method::{Access, Kind, Method};
 use super::metrics::{Metrics, Sources, WorkerMetrics};
 use super::topology::Watchers;
-use super::trace::{Traced, Tracer};
+use super::trace::{Outcome, Span, Traced, Tracer, names};
 use crate::cache::key::{AccountId, TUTORIAL_ACCOUNT};
 use crate::cache::limits::{MAX_TTL_MS, STOCK_MESSAGE_BYTES};
 use crate::cache::quota::{Tenant, TokenBucket};
@@ -231,6 +232,23 @@ impl Wall {
     pub fn take_item(&self, principal: &Principal, now_us: u64) -> Result<(), Failure> {
         self.take(now_us)?;
         principal.state.take(now_us)
+    }
+
+    /// Ends the span of a call, or of an item in one, as its caller sees it.
+    pub fn end_span(&self, span: &Span, method: Method, code: Code) {
+        if let Some(cluster) = &self.cluster {
+            span.note(names::TOPOLOGY, cluster.digest());
+            if method.has_key()
+                && !span.was_forwarded()
+                && let Some(me) = cluster.address()
+            {
+                span.note(names::OWNER, me);
+            }
+        }
+        if let Some(outcome) = Outcome::of_read(method, code) {
+            span.outcome_unless_known(outcome);
+        }
+        span.end(code);
     }
 
     fn has(&self, method: Method) -> bool {

@@ -14,5 +14,8 @@ mod support;
 #[path = "../support/cluster.rs"]
 mod test_cluster;
 
+mod accounts;
+mod collectors;
 mod hops;
+mod items;
 mod sampling;

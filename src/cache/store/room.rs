@@ -1,5 +1,6 @@
 //! Room under the capacity, which is one for all shards: taking it, and making it by eviction and expiry.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Store;
@@ -61,6 +62,17 @@ impl Drop for Room<'_> {
     }
 }
 
+thread_local! {
+    /// Entries that this thread has evicted, from any store.
+    static EVICTED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many entries this thread has evicted so far: the difference over a call is what the call evicted.
+#[must_use]
+pub fn evicted_by_this_thread() -> u64 {
+    EVICTED.get()
+}
+
 impl Store {
     /// Counts marks that came or went in a shard.
     pub(super) fn count_marks(&self, shard: &mut Shard) {
@@ -114,6 +126,7 @@ impl Store {
         let mut freed: u64 = 0;
         for _ in 0..BATCH {
             let Some(bytes) = shard.evict_one(search, garbage) else { break };
+            EVICTED.set(EVICTED.get() + 1);
             // At once, so that others may use it and nobody evicts more than is needed.
             self.used.fetch_sub(bytes, Ordering::Relaxed);
             freed = freed.saturating_add(bytes);

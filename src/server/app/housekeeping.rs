@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Addresses;
@@ -35,8 +36,18 @@ pub(super) async fn serve_when_ready(readiness: Readiness, health: Health, addre
     }
 }
 
+/// Begins all of it; `follow`: the capacity is the container's.
+pub(super) fn start(tasks: &mut JoinSet<()>, wall: &Arc<Wall>, follow: bool) {
+    let (store, clock) = (&wall.store, &wall.clock);
+    tasks.spawn(expire(Arc::clone(store), clock.clone()));
+    tasks.spawn(apply_accounts(Arc::clone(wall)));
+    if follow {
+        tasks.spawn(follow_capacity(Kernel::default(), Arc::clone(store), clock.clone()));
+    }
+}
+
 /// Reclaims expired entries, for ever.
-pub(super) async fn expire(store: Arc<Store>, clock: Clock) {
+async fn expire(store: Arc<Store>, clock: Clock) {
     let mut ticks = ticks(EXPIRE_EVERY);
     loop {
         ticks.tick().await;
@@ -47,7 +58,7 @@ pub(super) async fn expire(store: Arc<Store>, clock: Clock) {
 }
 
 /// Takes over the limits of accounts that changed, for ever.
-pub(super) async fn apply_accounts(wall: Arc<Wall>) {
+async fn apply_accounts(wall: Arc<Wall>) {
     let mut ticks = ticks(ACCOUNTS_EVERY);
     loop {
         ticks.tick().await;
@@ -56,7 +67,7 @@ pub(super) async fn apply_accounts(wall: Arc<Wall>) {
 }
 
 /// Follows the container's memory limit, for ever.
-pub(super) async fn follow_capacity(kernel: Kernel, store: Arc<Store>, clock: Clock) {
+async fn follow_capacity(kernel: Kernel, store: Arc<Store>, clock: Clock) {
     let mut ticks = ticks(CAPACITY_EVERY);
     loop {
         ticks.tick().await;

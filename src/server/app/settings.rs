@@ -17,6 +17,7 @@ use crate::server::config::{AccountsConfig, AccountsService, ClientAuth, Compres
 use crate::server::handoff::{HandoffConfig, page};
 use crate::server::health::Health;
 use crate::server::memory::{Kernel, Source};
+use crate::server::metrics::PushConfig;
 use crate::server::otlp::{self, OtlpConfig};
 use crate::server::readiness::Readiness;
 use crate::server::tls::{ClientCertificates, TlsConfig};
@@ -209,6 +210,11 @@ pub(super) fn traces(config: &Config, endpoint: &str) -> Result<TracesConfig, Ap
         delay: its.span_delay,
         within: its.span_timeout,
     })
+}
+
+pub(super) fn metrics(config: &Config, endpoint: &str) -> Result<PushConfig, AppError> {
+    let its = &config.telemetry;
+    Ok(PushConfig { otlp: otlp(config, endpoint)?, interval: its.metrics_interval, within: its.metrics_timeout })
 }
 
 /// 0 in the configuration means: never.

@@ -21,8 +21,9 @@ use crate::rpc::failure::Failure;
 use crate::rpc::proto::v1;
 use crate::server::call::Call;
 use crate::server::held::Share;
-use crate::server::item::{Fit, Results, Tally};
+use crate::server::item::{self, Fit, Results, Tally};
 use crate::server::method::Method;
+use crate::server::trace::Span;
 use crate::server::wall::Wall;
 
 /// Items of one stream that may be under way, or wait for one that is, at once.
@@ -35,6 +36,8 @@ pub struct Item {
     /// What it is counted as.
     pub method: Method,
     pub context: Option<v1::CallContext>,
+    /// Its own, if it is recorded by itself.
+    pub span: Option<Span>,
     pub forward: Forward,
     /// The request it is a part of, for as long as it is under way.
     pub kept: Option<Arc<Share>>,
@@ -200,7 +203,7 @@ impl Abroad {
     fn spawn(&mut self, key: Arc<str>, item: Item, cannot: Option<Cannot>) {
         let (wall, arrived, began) = (Arc::clone(&self.wall), Arc::clone(&self.arrived), Instant::now());
         self.tasks.spawn(async move {
-            let Item { number, method, context, forward, kept } = item;
+            let Item { number, method, context, span, forward, kept } = item;
             let run = async {
                 match cannot {
                     Some(cannot) => carry_out(&wall, &forward, cannot).await,
@@ -208,9 +211,11 @@ impl Abroad {
                 }
             };
             let outcome = AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
-                tracing::error!(method = method.traits().name, "a handler panicked");
+                let (trace_id, span_id) = (forward.trace.trace_id(), forward.trace.span_id());
+                tracing::error!(method = method.traits().name, trace_id, span_id, "a handler panicked");
                 Err(Failure::Internal)
             });
+            item::end_span(&wall, span.as_ref(), method, outcome.as_ref().map(drop));
             let forwarded = forward.method;
             drop((forward, kept));
             let outcome = outcome.map(message_of);
@@ -298,7 +303,7 @@ mod tests {
             dry_run: false,
             trace: Traced::No,
         };
-        Item { number, method, context: None, forward, kept: None }
+        Item { number, method, context: None, span: None, forward, kept: None }
     }
 
     fn numbers(items: &[Item]) -> Vec<u64> {

@@ -1,5 +1,6 @@
 //! Room in an account's quota, asked of the account's home while an operation waits.
 
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -64,6 +65,13 @@ impl Leases {
         if let Some(span) = waiting.span() {
             span.end_without_code();
         }
+        let counts = &cluster.handoff.figures().leases;
+        let count = match &leased {
+            Ok(()) => &counts.granted,
+            Err(Failure::QuotaKeys { .. } | Failure::QuotaBytes { .. }) => &counts.refused,
+            Err(_) => &counts.failed,
+        };
+        count.fetch_add(1, Relaxed);
         match leased {
             Ok(()) if forward.dry_run => self.mode = Mode::DryRunThatFits,
             Ok(()) => {}

@@ -37,6 +37,7 @@ pub struct Figures {
     /// Microseconds of the server's clock at the last change of the view.
     pub view_changed_us: AtomicU64,
     pub forwards: Forwards,
+    pub leases: Leases,
 }
 
 /// What became of forwarded operations; counted by who forwards.
@@ -52,6 +53,16 @@ pub struct Forwards {
     pub refused: AtomicU64,
     /// The answer was lost.
     pub unknown: AtomicU64,
+}
+
+/// What became of room in quotas that was asked for at the accounts' homes.
+#[derive(Debug, Default)]
+pub struct Leases {
+    pub granted: AtomicU64,
+    /// The account is full.
+    pub refused: AtomicU64,
+    /// Nobody knew in time.
+    pub failed: AtomicU64,
 }
 
 /// How far this replica's part in the cluster is.

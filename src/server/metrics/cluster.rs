@@ -1,58 +1,56 @@
 //! Metrics of this replica's part in the cluster; none when it is alone.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use prometheus_client::encoding::DescriptorEncoder;
-use prometheus_client::metrics::MetricType;
-
+use super::family::{Families, Kind};
 use super::render::{counter, float_counter, float_gauge, gauge, single_counter, single_gauge};
 use crate::server::handoff::page::share;
 use crate::server::handoff::{Handoff, Status};
 
-pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, handoff: Option<&Handoff>) -> fmt::Result {
-    let Some(handoff) = handoff else { return Ok(()) };
+pub(super) fn encode(families: &mut Families, handoff: Option<&Handoff>) {
+    let Some(handoff) = handoff else { return };
     if let Some(status) = handoff.status() {
-        members(encoder, &status)?;
-        standing(encoder, &status)?;
+        members(families, &status);
+        standing(families, &status);
     }
     let help = "Time since the view of the members changed";
-    float_gauge(encoder, "larder_view_age_seconds", help, handoff.view_age().as_secs_f64())?;
+    float_gauge(families, "larder_view_age_seconds", help, handoff.view_age().as_secs_f64());
     let help = "Operations and quota leases that wait for the hand-off";
-    single_gauge(encoder, "larder_handoff_waiting_operations", help, handoff.tickets() as u64)?;
-    counters(encoder, handoff)?;
-    forwards(encoder, handoff)
+    single_gauge(families, "larder_handoff_waiting_operations", help, handoff.tickets() as u64);
+    counters(families, handoff);
+    forwards(families, handoff);
+    leases(families, handoff);
 }
 
-fn members(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
+fn members(families: &mut Families, status: &Status) {
     let snapshot = &status.snapshot;
     let help = "Members of the cluster, by state: `present` may hold keys, `ring` own some";
-    let mut family = encoder.encode_descriptor("larder_members", help, None, MetricType::Gauge)?;
-    gauge(&mut family, &[("state", "present")], snapshot.present().count() as u64)?;
-    gauge(&mut family, &[("state", "ring")], snapshot.ring().members().len() as u64)?;
+    let family = families.add("larder_members", help, Kind::Gauge);
+    gauge(family, &[("state", "present")], snapshot.present().count() as u64);
+    gauge(family, &[("state", "ring")], snapshot.ring().members().len() as u64);
     let help = "The part of all hashes that this replica owns";
-    float_gauge(encoder, "larder_ring_share", help, share(snapshot, &status.me))?;
+    float_gauge(families, "larder_ring_share", help, share(snapshot, &status.me));
     let help = "Time since the source of members said anything";
-    float_gauge(encoder, "larder_source_age_seconds", help, status.source_age.as_secs_f64())?;
+    float_gauge(families, "larder_source_age_seconds", help, status.source_age.as_secs_f64());
     let help = "1 while something that the source of members says is not believed yet";
-    single_gauge(encoder, "larder_source_held_back", help, u64::from(status.held_back))
+    single_gauge(families, "larder_source_held_back", help, u64::from(status.held_back));
 }
 
-fn standing(encoder: &mut DescriptorEncoder<'_>, status: &Status) -> fmt::Result {
+fn standing(families: &mut Families, status: &Status) {
     let help = "Arcs of the ring that this replica owns and has not settled, by how far they are";
-    let mut family = encoder.encode_descriptor("larder_handoff_arcs", help, None, MetricType::Gauge)?;
-    gauge(&mut family, &[("phase", "gaining")], status.gaining as u64)?;
-    gauge(&mut family, &[("phase", "held")], status.held as u64)?;
+    let family = families.add("larder_handoff_arcs", help, Kind::Gauge);
+    gauge(family, &[("phase", "gaining")], status.gaining as u64);
+    gauge(family, &[("phase", "held")], status.held as u64);
     let help = "Members that have not cleared this replica for what it gains";
-    single_gauge(encoder, "larder_handoff_awaited", help, status.waiting as u64)?;
+    single_gauge(families, "larder_handoff_awaited", help, status.waiting as u64);
     let help = "Members that hold keys for this replica";
-    single_gauge(encoder, "larder_handoff_sources", help, status.sources as u64)?;
+    single_gauge(families, "larder_handoff_sources", help, status.sources as u64);
     let help = "1 while no hand-off is under way here";
-    single_gauge(encoder, "larder_handoff_settled", help, u64::from(status.settled))
+    single_gauge(families, "larder_handoff_settled", help, u64::from(status.settled));
 }
 
-fn counters(encoder: &mut DescriptorEncoder<'_>, handoff: &Handoff) -> fmt::Result {
+fn counters(families: &mut Families, handoff: &Handoff) {
     let its = handoff.figures();
     let rows: [(&str, &str, &AtomicU64); 16] = [
         ("larder_view_changes", "Times the view of the members changed", &its.views),
@@ -73,21 +71,23 @@ fn counters(encoder: &mut DescriptorEncoder<'_>, handoff: &Handoff) -> fmt::Resu
         ("larder_exit_dropped_keys", "Keys that nobody took over when this replica ended", &its.dropped),
     ];
     let help = "Time from view changes until everybody had cleared what this replica gained, all together";
-    float_counter(encoder, "larder_handoff_gain_seconds", help, seconds(&its.gain_us))?;
+    float_counter(families, "larder_handoff_gain_seconds", help, seconds(&its.gain_us));
     let help = "Time from view changes until nothing of their hand-off was left here, all together";
-    float_counter(encoder, "larder_handoff_settle_seconds", help, seconds(&its.settle_us))?;
-    rows.into_iter().try_for_each(|(name, help, value)| single_counter(encoder, name, help, value.load(Relaxed)))
+    float_counter(families, "larder_handoff_settle_seconds", help, seconds(&its.settle_us));
+    for (name, help, value) in rows {
+        single_counter(families, name, help, value.load(Relaxed));
+    }
 }
 
 fn seconds(us: &AtomicU64) -> f64 {
     Duration::from_micros(us.load(Relaxed)).as_secs_f64()
 }
 
-fn forwards(encoder: &mut DescriptorEncoder<'_>, handoff: &Handoff) -> fmt::Result {
+fn forwards(families: &mut Families, handoff: &Handoff) {
     let its = &handoff.figures().forwards;
     let help =
         "Operations forwarded to their owners, by what became of them; and `received`, carried out here for others";
-    let mut family = encoder.encode_descriptor("larder_forwards", help, None, MetricType::Counter)?;
+    let family = families.add("larder_forwards", help, Kind::Counter);
     let outcomes = [
         ("answered", &its.sent),
         ("moved", &its.moved),
@@ -95,7 +95,16 @@ fn forwards(encoder: &mut DescriptorEncoder<'_>, handoff: &Handoff) -> fmt::Resu
         ("unknown", &its.unknown),
         ("received", &its.received),
     ];
-    outcomes
-        .into_iter()
-        .try_for_each(|(outcome, count)| counter(&mut family, &[("outcome", outcome)], count.load(Relaxed)))
+    for (outcome, count) in outcomes {
+        counter(family, &[("outcome", outcome)], count.load(Relaxed));
+    }
+}
+
+fn leases(families: &mut Families, handoff: &Handoff) {
+    let its = &handoff.figures().leases;
+    let help = "Asks for room in an account's quota at its home, by what became of them; refused: the account is full";
+    let family = families.add("larder_quota_leases", help, Kind::Counter);
+    for (outcome, count) in [("granted", &its.granted), ("refused", &its.refused), ("failed", &its.failed)] {
+        counter(family, &[("outcome", outcome)], count.load(Relaxed));
+    }
 }

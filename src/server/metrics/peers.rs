@@ -4,10 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use prometheus_client::encoding::DescriptorEncoder;
-use prometheus_client::metrics::MetricType;
-
 use super::Metrics;
+use super::around::expiry;
+use super::family::{Families, Kind};
 use super::render::{counter, single_counter, single_gauge};
 use crate::server::accept::{Ended, WireStats};
 use crate::server::peer::{Peers, Service};
@@ -29,15 +28,15 @@ impl fmt::Debug for PeerSources {
     }
 }
 
-pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> fmt::Result {
-    let Some(PeerSources { peers, service, wire, tls }) = metrics.peers.get() else { return Ok(()) };
+pub(super) fn encode(families: &mut Families, metrics: &Metrics) {
+    let Some(PeerSources { peers, service, wire, tls }) = metrics.peers.get() else { return };
     let (ours, theirs) = (peers.stats(), service.stats());
     let help = "Connections of other replicas that are open";
-    single_gauge(encoder, "larder_peer_connections", help, wire.open())?;
+    single_gauge(families, "larder_peer_connections", help, wire.open());
     let help = "Connections of other replicas that ended, by reason; certificates that do not fit are `tls_failed`";
-    let mut family = encoder.encode_descriptor("larder_peer_connections_ended", help, None, MetricType::Counter)?;
+    let family = families.add("larder_peer_connections_ended", help, Kind::Counter);
     for reason in Ended::ALL {
-        counter(&mut family, &[("reason", reason.name())], wire.ended(reason))?;
+        counter(family, &[("reason", reason.name())], wire.ended(reason));
     }
     let rows: [(&str, &str, &AtomicU64); 13] = [
         ("larder_peer_connect_failures", "Connections to other replicas that did not come about", &ours.not_connected),
@@ -55,11 +54,13 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, metrics: &Metrics) -> 
         ("larder_peer_overloaded", "Forwarded operations turned away here: too many wait", &theirs.overloaded),
     ];
     for (name, help, value) in rows {
-        single_counter(encoder, name, help, value.load(Relaxed))?;
+        single_counter(families, name, help, value.load(Relaxed));
     }
-    let Some(tls) = tls else { return Ok(()) };
+    let Some(tls) = tls else { return };
     let help = "Times changed certificates for other replicas were taken";
-    single_counter(encoder, "larder_peer_tls_reloads", help, tls.reloads())?;
+    single_counter(families, "larder_peer_tls_reloads", help, tls.reloads());
     let help = "Times changed certificates for other replicas could not be used, and the ones of before stayed";
-    single_counter(encoder, "larder_peer_tls_reload_failures", help, tls.failed_reloads())
+    single_counter(families, "larder_peer_tls_reload_failures", help, tls.failed_reloads());
+    let help = "When this replica's certificate for other replicas ends to be valid, in seconds since 1970";
+    expiry(families, "larder_peer_tls_expiry_timestamp_seconds", help, tls);
 }

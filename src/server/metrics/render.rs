@@ -1,19 +1,16 @@
-//! The metrics as Prometheus text (OpenMetrics 1.0).
+//! The metrics as they are now, and as Prometheus text (OpenMetrics 1.0).
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, LabelSetEncoder, MetricEncoder};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 use tonic::Code;
 
+use super::family::{Families, Family, Kind, Value};
 use super::{BUCKETS_US, CODES, MethodMetrics, Metrics, Refusal};
-use super::{around, cluster, peers};
+use super::{around, cluster, peers, process};
 use crate::cache::store::{Store, StoreStats};
 use crate::server::accounts::Accounts;
 use crate::server::handoff::Handoff;
@@ -35,41 +32,47 @@ pub struct Sources {
     pub handoff: Option<Handoff>,
 }
 
-/// One moment of a replica, ready to be written.
-struct Snapshot {
-    metrics: Arc<Metrics>,
+/// One moment of a replica.
+struct Moment<'a> {
+    its: &'a Sources,
+    metrics: &'a Metrics,
     store: StoreStats,
     accounts: Vec<AccountCounts>,
-    source: Accounts,
-    held_bytes: u64,
-    tracer: Option<Tracer>,
-    handoff: Option<Handoff>,
 }
-
-/// Label pairs of one sample.
-pub(super) struct Labels<'a>(pub(super) &'a [(&'static str, &'a str)]);
-
-type NoExemplar<'a> = Option<&'a Exemplar<Vec<(String, String)>, f64>>;
 
 impl Sources {
     /// Everything as OpenMetrics text.
     #[must_use]
     pub fn render(&self) -> String {
-        let snapshot = Snapshot {
-            metrics: self.metrics.clone(),
-            store: self.store.stats(),
-            accounts: self.accounts.counts(),
-            source: self.source.clone(),
-            held_bytes: self.held.bytes(),
-            tracer: self.tracer.clone(),
-            handoff: self.handoff.clone(),
-        };
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(snapshot));
+        registry.register_collector(Box::new(self.families()));
         let mut text = String::new();
         // Writing to a `String` cannot fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
         text
+    }
+
+    /// Everything as it is now.
+    #[must_use]
+    pub fn families(&self) -> Families {
+        let (store, accounts) = (self.store.stats(), self.accounts.counts());
+        let moment = Moment { its: self, metrics: &self.metrics, store, accounts };
+        let mut families = Families::default();
+        moment.calls(&mut families);
+        moment.durations(&mut families);
+        moment.method_sums(&mut families);
+        moment.carried_out(&mut families);
+        moment.refusals(&mut families);
+        moment.per_account(&mut families);
+        moment.store(&mut families);
+        around::connections(&mut families, &self.metrics);
+        around::certificates(&mut families, &self.metrics);
+        around::accounts(&mut families, &self.source);
+        around::spans(&mut families, self.tracer.as_ref());
+        cluster::encode(&mut families, self.handoff.as_ref());
+        peers::encode(&mut families, &self.metrics);
+        moment.process(&mut families);
+        families
     }
 }
 
@@ -79,126 +82,85 @@ impl fmt::Debug for Sources {
     }
 }
 
-impl fmt::Debug for Snapshot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Snapshot").finish_non_exhaustive()
-    }
-}
-
-impl EncodeLabelSet for Labels<'_> {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        self.0.encode(encoder)
-    }
-}
-
-impl Collector for Snapshot {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        self.calls(&mut encoder)?;
-        self.durations(&mut encoder)?;
-        self.method_sums(&mut encoder)?;
-        self.carried_out(&mut encoder)?;
-        self.refusals(&mut encoder)?;
-        self.per_account(&mut encoder)?;
-        self.store(&mut encoder)?;
-        around::connections(&mut encoder, &self.metrics)?;
-        around::certificates(&mut encoder, &self.metrics)?;
-        around::accounts(&mut encoder, &self.source)?;
-        around::spans(&mut encoder, self.tracer.as_ref())?;
-        cluster::encode(&mut encoder, self.handoff.as_ref())?;
-        peers::encode(&mut encoder, &self.metrics)?;
-        self.process(&mut encoder)
-    }
-}
-
-impl Snapshot {
-    fn calls(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+impl Moment<'_> {
+    fn calls(&self, families: &mut Families) {
         let help =
             "Calls that ended, by method and gRPC code; items of batches and pipelines have methods of their own";
-        let mut family = encoder.encode_descriptor("larder_calls", help, None, MetricType::Counter)?;
+        let family = families.add("larder_calls", help, Kind::Counter);
         for method in Method::all() {
             for code in 0..CODES {
                 let count = self.sum(method, |cells| cells.codes[code].load(Relaxed));
                 if count > 0 {
                     let code = format!("{:?}", Code::from(i32::try_from(code).unwrap_or_default()));
-                    counter(&mut family, &[("method", method.traits().name), ("code", &code)], count)?;
+                    counter(family, &[("method", method.traits().name), ("code", &code)], count);
                 }
             }
         }
-        Ok(())
     }
 
-    fn durations(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    fn durations(&self, families: &mut Families) {
         let help =
             "How long calls took in the server, in seconds; for items of a pipeline or batch the mean over a message";
-        let mut family =
-            encoder.encode_descriptor("larder_call_duration_seconds", help, None, MetricType::Histogram)?;
+        let family = families.add("larder_call_duration_seconds", help, Kind::Histogram);
         for method in Method::all() {
             let bounds = BUCKETS_US.iter().map(|us| seconds(us * 1000)).chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds
                 .enumerate()
                 .map(|(i, bound)| (bound, self.sum(method, |cells| cells.buckets[i].load(Relaxed))))
                 .collect();
-            let count = buckets.iter().map(|(_, count)| count).sum();
-            if count > 0 {
+            if buckets.iter().any(|(_, count)| *count > 0) {
                 let sum = seconds(self.sum(method, |cells| cells.sum_ns.load(Relaxed)));
-                family
-                    .encode_family(&Labels(&[("method", method.traits().name)]))?
-                    .encode_histogram::<Vec<(String, String)>>(sum, count, &buckets, None)?;
+                family.push(&[("method", method.traits().name)], Value::Histogram { sum, buckets });
             }
         }
-        Ok(())
     }
 
-    fn method_sums(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    fn method_sums(&self, families: &mut Families) {
         type Of = fn(&MethodMetrics) -> u64;
         let counters: [(&str, &str, Of); 2] = [
             ("larder_request_bytes", "Bytes of request messages", |cells| cells.bytes_in.load(Relaxed)),
             ("larder_response_bytes", "Bytes of response messages", |cells| cells.bytes_out.load(Relaxed)),
         ];
         for (name, help, of) in counters {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            let family = families.add(name, help, Kind::Counter);
             for method in Method::all() {
                 let sum = self.sum(method, of);
                 if sum > 0 {
-                    counter(&mut family, &[("method", method.traits().name)], sum)?;
+                    counter(family, &[("method", method.traits().name)], sum);
                 }
             }
         }
-        let mut family =
-            encoder.encode_descriptor("larder_calls_in_progress", "Calls in progress", None, MetricType::Gauge)?;
+        let family = families.add("larder_calls_in_progress", "Calls in progress", Kind::Gauge);
         for method in Method::all() {
             let now = self.sum(method, |cells| cells.in_progress.load(Relaxed));
-            gauge(&mut family, &[("method", method.traits().name)], now)?;
+            gauge(family, &[("method", method.traits().name)], now);
         }
-        Ok(())
     }
 
-    fn carried_out(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    fn carried_out(&self, families: &mut Families) {
         let help =
             "Calls that other replicas forwarded to this one, by method and gRPC code; MOVED: it did not own the key";
-        let mut family = encoder.encode_descriptor("larder_calls_carried_out", help, None, MetricType::Counter)?;
+        let family = families.add("larder_calls_carried_out", help, Kind::Counter);
         for method in Method::all() {
             for code in (0..17).map(|code| Some(Code::from(code))).chain([None]) {
                 let count = self.metrics.carried_out(method, code);
                 if count > 0 {
                     let code = code.map_or("MOVED".to_owned(), |code| format!("{code:?}"));
-                    counter(&mut family, &[("method", method.traits().name), ("code", &code)], count)?;
+                    counter(family, &[("method", method.traits().name), ("code", &code)], count);
                 }
             }
         }
-        Ok(())
     }
 
-    fn refusals(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    fn refusals(&self, families: &mut Families) {
         let help = "Calls that the wall refused before their operation ran, by reason";
-        let mut family = encoder.encode_descriptor("larder_calls_refused", help, None, MetricType::Counter)?;
+        let family = families.add("larder_calls_refused", help, Kind::Counter);
         for (refusal, name) in Refusal::ALL {
-            counter(&mut family, &[("reason", name)], self.metrics.refused(refusal))?;
+            counter(family, &[("reason", name)], self.metrics.refused(refusal));
         }
-        Ok(())
     }
 
-    fn per_account(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    fn per_account(&self, families: &mut Families) {
         type Of = fn(&AccountCounts) -> u64;
         let counters: [(&str, &str, Of); 4] = [
             ("larder_account_calls", "Calls of an account, also those that were refused", |a| a.calls),
@@ -207,33 +169,38 @@ impl Snapshot {
             ("larder_account_response_bytes", "Bytes of the answers to an account", |a| a.bytes_out),
         ];
         for (name, help, of) in counters {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            let family = families.add(name, help, Kind::Counter);
             for account in &self.accounts {
-                counter(&mut family, &[("account", account.id.as_str())], of(account))?;
+                counter(family, &[("account", account.id.as_str())], of(account));
             }
         }
-        let gauges: [(&str, &str, Of); 3] = [
+        let gauges: [(&str, &str, Of); 5] = [
             ("larder_account_keys", "Keys charged to an account", |a| a.usage.keys),
             ("larder_account_bytes", "Bytes of keys and values charged to an account", |a| a.usage.bytes),
+            ("larder_account_max_keys", "Keys that an account may have in the whole cluster; 0: no limit", |a| {
+                a.budget.max_keys.unwrap_or(0)
+            }),
+            ("larder_account_max_bytes", "Bytes that an account may have in the whole cluster; 0: no limit", |a| {
+                a.budget.max_bytes.unwrap_or(0)
+            }),
             ("larder_account_memory_bytes", "Memory of the entries charged to an account", |a| a.usage.memory),
         ];
         for (name, help, of) in gauges {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            let family = families.add(name, help, Kind::Gauge);
             for account in &self.accounts {
-                gauge(&mut family, &[("account", account.id.as_str())], of(account))?;
+                gauge(family, &[("account", account.id.as_str())], of(account));
             }
         }
-        Ok(())
     }
 
-    fn store(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    fn store(&self, families: &mut Families) {
         let s = &self.store;
         for (name, help, value) in [
             ("larder_store_entries", "Entries in memory", s.entries),
             ("larder_store_memory_bytes", "Memory of keys, values and overhead", s.memory_bytes),
             ("larder_store_capacity_bytes", "Memory that entries may take", s.capacity_bytes),
         ] {
-            single_gauge(encoder, name, help, value)?;
+            single_gauge(families, name, help, value);
         }
         for (name, help, value) in [
             ("larder_store_hits", "Reads that found a value", s.hits),
@@ -242,19 +209,20 @@ impl Snapshot {
             ("larder_store_evicted", "Entries removed to make room", s.evicted),
             ("larder_store_expired", "Entries removed because their time was over", s.expired),
         ] {
-            single_counter(encoder, name, help, value)?;
+            single_counter(families, name, help, value);
         }
-        Ok(())
     }
 
-    fn process(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let m = &self.metrics;
+    fn process(&self, families: &mut Families) {
         let help =
             "Memory of large messages that have not come whole or are not taken; over --max-held, calls are refused";
-        single_gauge(encoder, "larder_held_bytes", help, self.held_bytes)?;
-        single_gauge(encoder, "larder_uptime_seconds", "Time since the start", m.uptime().as_secs())?;
-        let mut info = encoder.encode_descriptor("larder_build", "The running program", None, MetricType::Info)?;
-        info.encode_info(&Labels(&[("version", env!("CARGO_PKG_VERSION"))]))
+        single_gauge(families, "larder_held_bytes", help, self.its.held.bytes());
+        let uptime = self.metrics.uptime();
+        single_gauge(families, "larder_uptime_seconds", "Time since the start", uptime.as_secs());
+        let info = families.add("larder_build", "The running program", Kind::Info);
+        info.push(&[("version", env!("CARGO_PKG_VERSION"))], Value::Whole(1));
+        let now = SystemTime::now();
+        process::encode(families, now.checked_sub(uptime).unwrap_or(now));
     }
 
     fn sum(&self, method: Method, of: impl Fn(&MethodMetrics) -> u64) -> u64 {
@@ -262,31 +230,28 @@ impl Snapshot {
     }
 }
 
-pub(super) fn counter(family: &mut MetricEncoder<'_>, labels: &[(&'static str, &str)], value: u64) -> fmt::Result {
-    family.encode_family(&Labels(labels))?.encode_counter(&value, None as NoExemplar<'_>)
+pub(super) fn counter(family: &mut Family, labels: &[(&'static str, &str)], value: u64) {
+    family.push(labels, Value::Whole(value));
 }
 
-pub(super) fn gauge(family: &mut MetricEncoder<'_>, labels: &[(&'static str, &str)], value: u64) -> fmt::Result {
-    family.encode_family(&Labels(labels))?.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))
+pub(super) fn gauge(family: &mut Family, labels: &[(&'static str, &str)], value: u64) {
+    family.push(labels, Value::Whole(value));
 }
 
-pub(super) fn single_counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
-    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    metric.encode_counter(&value, None as NoExemplar<'_>)
+pub(super) fn single_counter(families: &mut Families, name: &'static str, help: &'static str, value: u64) {
+    families.single(name, help, Kind::Counter, Value::Whole(value));
 }
 
-pub(super) fn single_gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
-    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    metric.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))
+pub(super) fn single_gauge(families: &mut Families, name: &'static str, help: &'static str, value: u64) {
+    families.single(name, help, Kind::Gauge, Value::Whole(value));
 }
 
-pub(super) fn float_counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> fmt::Result {
-    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    metric.encode_counter(&value, None as NoExemplar<'_>)
+pub(super) fn float_counter(families: &mut Families, name: &'static str, help: &'static str, value: f64) {
+    families.single(name, help, Kind::Counter, Value::Real(value));
 }
 
-pub(super) fn float_gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> fmt::Result {
-    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+pub(super) fn float_gauge(families: &mut Families, name: &'static str, help: &'static str, value: f64) {
+    families.single(name, help, Kind::Gauge, Value::Real(value));
 }
 
 fn seconds(ns: u64) -> f64 {

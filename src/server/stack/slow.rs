@@ -55,7 +55,7 @@ pub(super) fn start(
             None => run.await,
         };
         let outcome = outcome.unwrap_or_else(|_| {
-            tracing::error!(method = call.method.traits().name, "a handler panicked");
+            call.panicked();
             Err(Failure::Internal)
         });
         match outcome {
@@ -78,7 +78,7 @@ pub(super) fn elsewhere(call: Call, message: Bytes, cannot: Cannot) -> Slow {
             forward::carry_out(&call.connection().wall, &forward, cannot).await
         };
         let outcome = AssertUnwindSafe(run).catch_unwind().await.unwrap_or_else(|_| {
-            tracing::error!(method = call.method.traits().name, "a handler panicked");
+            call.panicked();
             Err(Failure::Internal)
         });
         match outcome {

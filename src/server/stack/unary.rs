@@ -90,8 +90,9 @@ fn run(call: &Call, message: Bytes, now: Instant) -> Result<Bytes, (Cannot, Byte
 /// A panic ends the call and not the connection's other calls.
 fn carry_out(call: &Call, message: Bytes, now: Instant) -> Result<Bytes, Cannot> {
     let wall = &call.connection().wall;
-    catch_unwind(AssertUnwindSafe(|| service::unary(wall, call, message, now))).unwrap_or_else(|_| {
-        tracing::error!(method = call.method.traits().name, "a handler panicked");
+    let run = || call.traced.watch(|| service::unary(wall, call, message, now));
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        call.panicked();
         Err(Cannot::Fail(Failure::Internal))
     })
 }

@@ -54,6 +54,7 @@ pub struct AccountCounts {
     pub refused: u64,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    pub budget: Budget,
     pub usage: Usage,
 }
 
@@ -169,6 +170,7 @@ impl AccountState {
             refused: self.refused.load(Ordering::Relaxed),
             bytes_in: self.bytes_in.load(Ordering::Relaxed),
             bytes_out: self.bytes_out.load(Ordering::Relaxed),
+            budget: self.tenant.budget(),
             usage: self.tenant.usage(),
         }
     }

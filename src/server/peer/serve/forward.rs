@@ -305,13 +305,13 @@ impl Stream {
             self.inner.stats.overloaded.fetch_add(1, Relaxed);
             return Some(Outcome::Refused(pb::Refusal::Overloaded));
         }
-        let method = forward.method;
+        let (method, trace_id, span_id) = (forward.method, forward.trace.trace_id(), forward.trace.span_id());
         let waiting = AssertUnwindSafe(carry_out.carry_out(forward)).catch_unwind();
         self.waiting_bytes += bytes;
         self.waiting.push(Box::pin(async move {
             let outcome = waiting.await.map_or_else(
                 |_| {
-                    tracing::error!(method = method.traits().name, "a forwarded operation panicked");
+                    tracing::error!(method = method.traits().name, trace_id, span_id, "a forwarded operation panicked");
                     Outcome::Done(Forwarded::Answer(Err(Failure::Internal)))
                 },
                 Outcome::Done,
@@ -346,6 +346,7 @@ impl Stream {
 }
 
 fn panicked(forward: &Forward) -> Outcome {
-    tracing::error!(method = forward.method.traits().name, "a forwarded operation panicked");
+    let (trace_id, span_id) = (forward.trace.trace_id(), forward.trace.span_id());
+    tracing::error!(method = forward.method.traits().name, trace_id, span_id, "a forwarded operation panicked");
     Outcome::Done(Forwarded::Answer(Err(Failure::Internal)))
 }
