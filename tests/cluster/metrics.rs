@@ -58,14 +58,16 @@ async fn all() -> Vec<(&'static str, Vec<Row>)> {
     wait("it has seen the list", async || page(member, "/metrics").await.1.contains("larder_members{")).await;
 
     let ports = ["listen", "health-listen", "admin-listen"].map(|port| format!("--{port}=127.0.0.1:0"));
-    let alone = |accounts: String| Config::from_flags([&ports[..], &[accounts]].concat()).unwrap();
+    let alone = |more: Vec<String>| Config::from_flags([&ports[..], &more].concat()).unwrap();
     let accounts = cluster.members_file().with_file_name("accounts.json");
     let mut shown = Vec::new();
-    for (title, accounts) in [
-        ("Of every replica", format!("--accounts={}", accounts.display())),
-        ("With `--accounts-url`", "--accounts-url=http://127.0.0.1:1".to_owned()),
+    let (file, nobody) = (format!("--accounts={}", accounts.display()), "http://127.0.0.1:1");
+    for (title, more) in [
+        ("Of every replica", vec![file.clone()]),
+        ("With `--accounts-url`", vec![format!("--accounts-url={nobody}")]),
+        ("With `--otlp-endpoint`", vec![file, format!("--otlp-traces-endpoint={nobody}")]),
     ] {
-        let bound = app::build(&alone(accounts), Clock::start()).await.unwrap();
+        let bound = app::build(&alone(more), Clock::start()).await.unwrap();
         shown.push((title, metrics(bound.addresses.admin).await));
         bound.shutdown.now().await;
     }

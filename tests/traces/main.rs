@@ -18,4 +18,5 @@ mod accounts;
 mod collectors;
 mod hops;
 mod items;
+mod results;
 mod sampling;

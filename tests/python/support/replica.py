@@ -12,7 +12,7 @@ from support.waiting import until
 
 BIN = os.environ["LARDER_BIN"]
 # The environment of the tests must not configure the replica, but for free ports on loopback.
-CLEAN = {name: value for name, value in os.environ.items() if not name.startswith("LARDER_")}
+CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("LARDER_", "OTEL_"))}
 CLEAN |= {f"LARDER_{which}LISTEN": "127.0.0.1:0" for which in ("", "HEALTH_", "ADMIN_")}
 
 
