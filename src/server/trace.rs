@@ -1,6 +1,6 @@
 //! Traces. A call that is sampled has a [`Span`], and so has whatever it waits for: the way to the owner, the owner's part,
 //! the hand-off, a question to the Accounts service. What is not sampled costs a look at the caller's flags, or a random
-//! number, and no allocation; without a collector there is no [`Tracer`], and not even that (docs/adr/0009).
+//! number, and no allocation; without a collector there is no [`Tracer`], and not even that (docs/adr/0010).
 //!
 //! A span ends exactly once, also when what it tells of is dropped on its way. Its attributes are in [`names`]: never a key, a
 //! value or a token.
