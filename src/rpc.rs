@@ -5,6 +5,7 @@ pub mod coalesce;
 pub mod convert;
 pub mod failure;
 pub mod frames;
+pub mod http2;
 pub mod metadata;
 pub mod peer;
 pub mod proto;

@@ -2,37 +2,18 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use h2::client::{Builder, Connection, SendRequest};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::TlsConnector;
 
 use crate::rpc::channels::{ChannelError, Target, Tls, causes};
 use crate::rpc::coalesce::Coalesce;
+use crate::rpc::http2::{Http2, Io, handshake};
 
 /// Bytes that the replica may send ahead on one stream: a slow reader of a dump holds back the replica, not its own memory.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
-
-/// The same for all streams of a connection.
-const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-
-/// Bytes in one frame that the replica sends: larger ones than HTTP/2's 16 KiB cost fewer of everything.
-const MAX_FRAME_BYTES: u32 = 256 * 1024;
-
-/// Bytes that one stream may have in HTTP/2's own buffer.
-const SEND_BUFFER_BYTES: usize = 1024 * 1024;
-
-/// A connection, plain or TLS.
-pub(super) type Io = Box<dyn Socket>;
-
-/// What a connection is made of.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
 
 /// TLS to every replica: all show a certificate for one name, that of the seeds, since members are known by address.
 #[derive(Clone)]
@@ -75,10 +56,7 @@ impl std::fmt::Debug for Secure {
 }
 
 /// Connects. The error is a sentence.
-pub(super) async fn dial(
-    target: &Target,
-    tls: Option<&Secure>,
-) -> Result<(SendRequest<Bytes>, Connection<Io, Bytes>), String> {
+pub(super) async fn dial(target: &Target, tls: Option<&Secure>) -> Result<Http2, String> {
     let socket = connect(target).await?;
     let io: Io = match tls {
         None => Box::new(Coalesce::new(socket)),
@@ -88,14 +66,7 @@ pub(super) async fn dial(
             Box::new(stream.map_err(|error| format!("TLS: {}", causes(&error)))?)
         }
     };
-    let mut builder = Builder::new();
-    builder
-        .enable_push(false)
-        .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(MAX_FRAME_BYTES)
-        .max_send_buffer_size(SEND_BUFFER_BYTES);
-    builder.handshake(io).await.map_err(|error| format!("HTTP/2: {error}"))
+    handshake(io, STREAM_WINDOW_BYTES).await.map_err(|error| format!("HTTP/2: {error}"))
 }
 
 /// A socket to any address that the target's name has, beginning with one by chance: so clients spread over them.

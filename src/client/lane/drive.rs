@@ -13,12 +13,13 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::{Lane, Look, Lost, Phase, Ready, answers};
 use crate::cache::limits::STOCK_MESSAGE_BYTES;
-use crate::client::dial::{Io, dial};
+use crate::client::dial::dial;
 use crate::client::operation::Answer;
 use crate::client::place::Place;
 use crate::client::stream::{self, failure_of_trailers, request_head};
 use crate::rpc::failure::Failure;
 use crate::rpc::frames::Frames;
+use crate::rpc::http2::{Io, poll_send};
 
 /// A connection is made, TLS and a first round trip included, within this time.
 pub(in crate::client) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -300,7 +301,7 @@ impl<'a> Driven<'a> {
                     None => return Ok(sent),
                 }
             }
-            match pipeline.poll_send(cx) {
+            match poll_send(&mut pipeline.outgoing, &mut pipeline.rest, cx) {
                 Poll::Pending => return Ok(sent),
                 Poll::Ready(Ok(())) => sent = true,
                 // What the stream has to say about it is read first.
@@ -399,22 +400,6 @@ impl<'a> Driven<'a> {
             self.idle.as_mut().reset(Instant::now() + IDLE_TIMEOUT);
         }
         Poll::Pending
-    }
-}
-
-impl Pipeline {
-    /// Sends what the replica takes of the current message; ready when it took something.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), h2::Error>> {
-        self.outgoing.reserve_capacity(self.rest.len());
-        let mut room = self.outgoing.capacity();
-        if room == 0 {
-            room = match ready!(self.outgoing.poll_capacity(cx)) {
-                Some(room) => room?,
-                None => return Poll::Ready(Err(h2::Reason::STREAM_CLOSED.into())),
-            };
-        }
-        let piece = self.rest.split_to(room.min(self.rest.len()));
-        Poll::Ready(self.outgoing.send_data(piece, false))
     }
 }
 

@@ -4,14 +4,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::client::{Builder, Connection, SendRequest};
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::rpc::coalesce::Coalesce;
+use crate::rpc::http2::{Http2, Io, handshake};
 use crate::server::accept::config::DEAD_PATH_TIMEOUT;
 use crate::server::connection::watch_path;
 use crate::server::tls::Tls;
@@ -22,26 +20,6 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Bytes that the other may send ahead on a stream: a page, so that a page takes one round trip.
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-
-/// The same for all streams of a connection.
-const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
-
-/// Bytes in one frame that the other sends: larger ones than HTTP/2's 16 KiB cost fewer of everything.
-const MAX_FRAME_BYTES: u32 = 256 * 1024;
-
-/// Bytes that one stream may have in HTTP/2's own buffer.
-const SEND_BUFFER_BYTES: usize = 1024 * 1024;
-
-/// A connection, plain or TLS.
-pub(super) type Io = Box<dyn Socket>;
-
-/// What a connection is made of.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Socket for T {}
-
-/// Both halves of HTTP/2: where requests go, and what must be polled for them to get on.
-pub(super) type Http2 = (SendRequest<Bytes>, Connection<Io, Bytes>);
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -86,12 +64,5 @@ async fn connect(address: &str, tls: Option<&Tls>) -> Result<Http2, DialError> {
             Box::new(connector.connect(name, Coalesce::new(socket)).await.map_err(DialError::Tls)?)
         }
     };
-    let mut builder = Builder::new();
-    builder
-        .enable_push(false)
-        .initial_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .max_frame_size(MAX_FRAME_BYTES)
-        .max_send_buffer_size(SEND_BUFFER_BYTES);
-    builder.handshake(io).await.map_err(DialError::Http2)
+    handshake(io, STREAM_WINDOW_BYTES).await.map_err(DialError::Http2)
 }

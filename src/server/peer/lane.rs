@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -323,9 +322,4 @@ impl Drop for OnItsWay {
         drop(state);
         drop(untaken);
     }
-}
-
-/// What is to be done with bytes of a piece that may be sent now.
-fn split(piece: &mut Bytes, room: usize) -> Bytes {
-    piece.split_to(room.min(piece.len()))
 }

@@ -14,8 +14,9 @@ use http::{Request, StatusCode};
 use prost::Message as _;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::{Batch, IDLE_TIMEOUT, Lane, Phase, Use, split};
+use super::{Batch, IDLE_TIMEOUT, Lane, Phase, Use};
 use crate::ownership::message::Refusal;
+use crate::rpc::http2::{Http2, Io, poll_send};
 use crate::rpc::metadata::GRPC_STATUS;
 use crate::rpc::peer::{hello_of, hello_to, stamp_of, stamp_to};
 use crate::rpc::proto::peer::v1::{ForwardRequest, ForwardResponse, ForwardedAnswer};
@@ -24,7 +25,7 @@ use crate::server::codec::encode::put_number;
 use crate::server::held::Held;
 use crate::server::peer::client::Shared;
 use crate::server::peer::desk::{Desk, Waiting};
-use crate::server::peer::dial::{CONNECT_TIMEOUT, DialError, Http2, Io, dial};
+use crate::server::peer::dial::{CONNECT_TIMEOUT, DialError, dial};
 use crate::server::peer::error::ForwardError;
 use crate::server::peer::outgoing::Outgoing;
 use crate::server::peer::received::{EndedWell, Received};
@@ -239,16 +240,10 @@ impl Driven<'_> {
                 }
                 continue;
             };
-            self.outgoing.reserve_capacity(piece.len());
-            let mut room = self.outgoing.capacity();
-            if room == 0 {
-                room = match self.outgoing.poll_capacity(cx) {
-                    Poll::Pending => return Ok(sent),
-                    Poll::Ready(Some(room)) => room?,
-                    Poll::Ready(None) => return Err(h2::Reason::STREAM_CLOSED.into()),
-                };
+            match poll_send(&mut self.outgoing, piece, cx) {
+                Poll::Pending => return Ok(sent),
+                Poll::Ready(taken) => taken?,
             }
-            self.outgoing.send_data(split(piece, room), false)?;
             sent = true;
             if piece.is_empty() {
                 self.pieces.pop_front();
