@@ -12,8 +12,6 @@ use std::time::Duration;
 use futures::future::join_all;
 use http::HeaderMap;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use larder::rpc::failure::Failure;
 use larder::rpc::metadata::timeout;
 use larder::rpc::proto::{tutorial, v1};
@@ -27,6 +25,9 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use tower::ServiceExt as _;
+
+#[path = "support/fake.rs"]
+mod fake;
 
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -108,14 +109,7 @@ impl Service {
         let address = listener.local_addr().unwrap();
         let service = Self { serves, seen: Arc::default() };
         let serving = service.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let serving = serving.clone();
-                let answer = service_fn(move |request| serving.clone().answer(request));
-                let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                tokio::spawn(http.serve_connection(TokioIo::new(stream), answer));
-            }
-        });
+        fake::serve(listener, move |request| serving.clone().answer(request));
         (service, address)
     }
 

@@ -9,8 +9,6 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
     MetricsService, MetricsServiceServer,
 };
@@ -25,6 +23,8 @@ use tokio::net::TcpListener;
 use tonic::codec::CompressionEncoding;
 use tonic::{Request, Response, Status};
 use tower::ServiceExt as _;
+
+use super::fake;
 
 /// A collector that runs until the test ends.
 #[derive(Clone)]
@@ -64,14 +64,7 @@ impl Collector {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let collector = Self { address: listener.local_addr().unwrap(), told: Arc::default() };
         let serving = collector.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let serving = serving.clone();
-                let answer = service_fn(move |request| serving.clone().answer(request));
-                let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-                tokio::spawn(http.serve_connection(TokioIo::new(stream), answer));
-            }
-        });
+        fake::serve(listener, move |request| serving.clone().answer(request));
         collector
     }
 

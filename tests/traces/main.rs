@@ -9,6 +9,8 @@ mod asking;
 mod collector;
 #[path = "../cluster_operations/entry.rs"]
 mod entry;
+#[path = "../support/fake.rs"]
+mod fake;
 #[path = "../support/mod.rs"]
 mod support;
 #[path = "../support/cluster.rs"]
