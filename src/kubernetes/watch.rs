@@ -16,6 +16,7 @@
 //! nothing is said before the first complete list.
 
 mod complaint;
+mod events;
 mod follow;
 
 use std::sync::Arc;

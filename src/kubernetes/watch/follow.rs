@@ -1,11 +1,9 @@
 //! The loop of the picture in `super`.
 
 use std::ops::RangeInclusive;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use rand::RngExt as _;
@@ -14,8 +12,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::super::backoff::{Backoff, MAX_WAIT, MAX_WAIT_AT_START};
 use super::super::slices::{Reading, SERVICE_LABEL};
-use super::Slices;
 use super::complaint::{Said, Trouble};
+use super::{Slices, events};
 use crate::cluster::MAX_ENDPOINTS;
 use crate::ownership::view::View;
 
@@ -104,9 +102,8 @@ impl Follower {
         let seconds = rand::rng().random_range(WATCH_SECONDS);
         let params = WatchParams::default().labels(&self.labels()).timeout(seconds);
         let began = Instant::now();
-        let events = timeout(CALL_TIMEOUT, self.source.api.watch(&params, seen)).await;
-        let events = events.map_err(|_| Trouble::Silent(CALL_TIMEOUT))?.map_err(|error| self.trouble(error))?;
-        let mut events = pin!(events);
+        let events = timeout(CALL_TIMEOUT, events::begin(&self.source.api, &params, seen)).await;
+        let mut events = events.map_err(|_| Trouble::Silent(CALL_TIMEOUT))?.map_err(|error| self.trouble(error))?;
         let dead_at = began + Duration::from_secs(seconds.into()) + END_MARGIN;
         let mut said_something = false;
         loop {

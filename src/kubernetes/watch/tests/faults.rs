@@ -35,6 +35,8 @@ async fn a_watch_that_cannot_go_on_is_followed_by_a_list_and_the_old_view_stays_
     disordered["metadata"]["resourceVersion"] = "eleven".into();
     recovers("no order", vec![Answer::watch(vec![event("MODIFIED", &disordered), Step::Hang])]).await;
     let no_slice = Step::Text("{\"type\": \"MODIFIED\", \"object\": {\"kind\": 7}}\n".into());
+    let cut = Step::Text("{\"type\": \"MODIFIED\", \"obj\n".into());
+    recovers("a line that ends too early", vec![Answer::watch(vec![cut, bookmark(12), Step::Hang])]).await;
     recovers("no slice", vec![Answer::watch(vec![no_slice, Step::Hang])]).await;
 }
 
