@@ -55,10 +55,10 @@ pub fn kind(error: &Error) -> &'static str {
     }
 }
 
-/// Whether a write that failed may have been applied, or be yet. Of several attempts only the last is told of, so any may.
+/// Whether a write that failed may have been applied, by any of its attempts, or be yet.
 fn ended(error: &Error) -> Ended {
     let vague = matches!(error.failure(), Some(Failure::Internal | Failure::Other { .. }));
-    if error.attempts() > 1 || error.sent() == Sent::Maybe || vague { Ended::Unknown } else { Ended::Refused }
+    if error.sent() == Sent::Maybe || vague { Ended::Unknown } else { Ended::Refused }
 }
 
 impl Calls {
