@@ -5,6 +5,7 @@ pub mod coalesce;
 pub mod convert;
 pub mod failure;
 pub mod frames;
+pub mod hear_out;
 pub mod http2;
 pub mod metadata;
 pub mod peer;

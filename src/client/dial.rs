@@ -10,6 +10,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::rpc::channels::{ChannelError, Target, Tls, causes};
 use crate::rpc::coalesce::Coalesce;
+use crate::rpc::hear_out::HearOut;
 use crate::rpc::http2::{Http2, Io, handshake};
 
 /// Bytes that the replica may send ahead on one stream: a slow reader of a dump holds back the replica, not its own memory.
@@ -57,7 +58,7 @@ impl std::fmt::Debug for Secure {
 
 /// Connects. The error is a sentence.
 pub(super) async fn dial(target: &Target, tls: Option<&Secure>) -> Result<Http2, String> {
-    let socket = connect(target).await?;
+    let socket = HearOut::new(connect(target).await?);
     let io: Io = match tls {
         None => Box::new(Coalesce::new(socket)),
         Some(tls) => {

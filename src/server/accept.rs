@@ -118,6 +118,8 @@ impl WireHandle {
 impl<M: Make> Acceptor<M> {
     async fn run(self, listener: impl Accept, mut stop: watch::Receiver<bool>) {
         let mut drain = self.drain.clone();
+        // Until the listener is closed somebody may come.
+        let _open = drain.hold();
         let stopped = async {
             tokio::select! {
                 // All handles gone: only the drain can stop it.
@@ -145,13 +147,14 @@ impl<M: Make> Acceptor<M> {
             tls: self.tls.clone(),
             make: self.make.clone(),
             drain: self.drain.clone(),
+            hold: self.drain.hold(),
             stats: Arc::clone(&self.stats),
         };
         runtime.spawn(connection.run());
     }
 }
 
-/// Accepts until `stopped`, then closes the listener.
+/// Accepts until `stopped`, then those who have come by then, and closes the listener.
 async fn accept_until(
     stopped: impl Future<Output = ()>,
     listener: impl Accept,
@@ -163,7 +166,7 @@ async fn accept_until(
     loop {
         let accepted = tokio::select! {
             biased;
-            () = &mut stopped => return,
+            () = &mut stopped => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
@@ -177,11 +180,15 @@ async fn accept_until(
                 stats.count_accept_error();
                 let pause = trouble.next(&error);
                 tokio::select! {
-                    () = &mut stopped => return,
+                    () = &mut stopped => break,
                     () = sleep(pause) => {}
                 }
             }
         }
+    }
+    for (socket, address) in listener.close() {
+        stats.count_accepted();
+        hand_over(socket, address);
     }
 }
 
@@ -232,6 +239,10 @@ mod tests {
             }
             self.left.store(left - 1, std::sync::atomic::Ordering::Relaxed);
             Err(io::Error::from_raw_os_error(self.errno))
+        }
+
+        fn close(self) -> impl Iterator<Item = (TcpStream, SocketAddr)> + Send {
+            std::iter::empty()
         }
     }
 

@@ -27,7 +27,7 @@ use rustls_pki_types::CertificateDer;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use self::activity::{Activity, Metered};
 use self::frames::Framed;
@@ -38,6 +38,10 @@ use super::drain;
 use super::tls::Tls;
 use super::workers::Seat;
 use crate::rpc::coalesce::Coalesce;
+
+/// At an end, who has come and not begun to speak may do so within this time: a client sends its first calls along with the preface,
+/// and takes them for lost if nobody answers. Two round trips, and a turn on a busy machine.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 
 /// Makes the HTTP service of each connection.
 pub trait Make: Clone + Send + Sync + 'static {
@@ -82,6 +86,8 @@ pub(super) struct Connection<M> {
     pub(super) tls: Option<Tls>,
     pub(super) make: M,
     pub(super) drain: drain::Watch,
+    /// From its accept on.
+    pub(super) hold: drain::Hold,
     pub(super) stats: Arc<WireStats>,
 }
 
@@ -99,16 +105,15 @@ impl<M: Make> Connection<M> {
     }
 
     async fn live(self) -> Ended {
-        let Self { socket, address, seat, mut entering, config, tls, make, mut drain, stats } = self;
+        let Self { socket, address, seat, mut entering, config, tls, make, drain, hold, stats } = self;
         let (leave, leaving) = drain::channel();
         let peer = Peer { address, tls: tls.is_some(), client_certificate: None, worker: seat.index(), leaving };
         let activity = Arc::new(Activity::new());
         let entered = tokio::select! {
             biased;
-            // Whoever has not begun to speak loses nothing.
-            _ = drain.started() => return Ended::Drained,
             () = entering.displaced() => return Ended::Displaced,
             entered = enter(socket, peer, &activity, &config, tls.as_ref()) => entered,
+            () = overdue(drain.clone()) => return Ended::Drained,
         };
         let (mut io, peer) = match entered {
             Ok(entered) => entered,
@@ -120,7 +125,16 @@ impl<M: Make> Connection<M> {
             return Ended::Full;
         };
         let service = make.make(&peer);
-        serve::serve::<M>(io, service, &config, &activity, (drain, leave), &stats).await
+        serve::serve::<M>(io, service, &config, &activity, (drain, hold, leave), &stats).await
+    }
+}
+
+/// Waits until an end that has begun waits no longer for those who have not begun to speak.
+async fn overdue(mut drain: drain::Watch) {
+    drain.started().await;
+    tokio::select! {
+        () = drain.forced() => {}
+        () = sleep(LAST_WORDS) => {}
     }
 }
 

@@ -133,6 +133,65 @@ async fn a_drain_lets_calls_in_flight_end_and_takes_no_new_ones() {
     assert_eq!(timeout(PATIENCE, drained).await.unwrap().unwrap(), Outcome::Clean);
 }
 
+/// Keeps the worker that accepts busy until the answer is dropped.
+async fn busy(server: &Server) -> std::sync::mpsc::SyncSender<()> {
+    let (release, released) = std::sync::mpsc::sync_channel::<()>(0);
+    let (begin, begun) = tokio::sync::oneshot::channel();
+    server.workers.handle(0).spawn(async move {
+        begin.send(()).unwrap();
+        released.recv().unwrap_err();
+    });
+    begun.await.unwrap();
+    release
+}
+
+/// A client sends its first calls along with the preface, and takes them for lost if the connection is reset.
+#[tokio::test]
+async fn who_has_come_when_a_drain_begins_is_answered() {
+    let server = Server::start(WireConfig::default());
+    let release = busy(&server).await;
+    let mut answers = Vec::new();
+    for _ in 0..50 {
+        let client = server.client().await;
+        let (response, mut sender) = client.requests.clone().send_request(post("/echo"), false).unwrap();
+        sender.send_data(Bytes::from_static(b"hello"), true).unwrap();
+        answers.push((response, client));
+    }
+    // Each connection's task has its turn, and so writes.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    server.trigger.start(PATIENCE);
+    drop(release);
+    for (response, _client) in answers {
+        let response = timeout(PATIENCE, response).await.unwrap().unwrap();
+        assert_eq!(collect(response.into_body()).await, b"hello");
+    }
+    assert_eq!(server.trigger.drain(PATIENCE).await, Outcome::Clean);
+    assert!(tokio::net::TcpStream::connect(server.address()).await.is_err(), "the listener is closed");
+}
+
+#[tokio::test]
+async fn a_drain_under_load_fails_no_call() {
+    let server = Server::start(WireConfig::default());
+    let mut tasks = Vec::new();
+    for _ in 0..50 {
+        let client = server.client().await;
+        for _ in 0..4 {
+            let connection = tokio::spawn(std::future::pending());
+            tasks.push(tokio::spawn(until_sent_away(Client { requests: client.requests.clone(), connection })));
+        }
+        tasks.push(tokio::spawn(until_sent_away(client)));
+    }
+    let calls = || server.calls.load(std::sync::atomic::Ordering::Relaxed);
+    eventually("calls are in flight", || calls() > 1000).await;
+    assert_eq!(server.trigger.drain(PATIENCE).await, Outcome::Clean);
+    for task in tasks {
+        task.await.unwrap();
+    }
+    server.ended(Ended::Normally, 50).await;
+}
+
 #[tokio::test]
 async fn a_drain_ends_in_bounded_time_with_silent_and_stuck_clients_present() {
     let server = Server::start(WireConfig::default());

@@ -9,10 +9,17 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that the kernel keeps until they are accepted; more are told to try again. Cut to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// Connections that are accepted after the end began: those that the kernel kept then, and no endless stream of new ones.
+const MAX_LAST: usize = BACKLOG as usize;
+
 /// Where connections come from. A trait so that a test can make it fail.
 pub(super) trait Accept: Send + 'static {
     /// The next connection. Cancel-safe.
     fn accept(&self) -> impl Future<Output = io::Result<(TcpStream, SocketAddr)>> + Send;
+
+    /// Closes, after those that have come and were not accepted: closed with them, they would be reset, whatever they have
+    /// sent by then.
+    fn close(self) -> impl Iterator<Item = (TcpStream, SocketAddr)> + Send;
 }
 
 /// Accepts from the system. The sockets are taken out of this runtime again: they go to another worker's.
@@ -46,5 +53,11 @@ impl Accept for SystemListener {
     async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let (socket, address) = self.0.accept().await?;
         Ok((socket.into_std()?, address))
+    }
+
+    fn close(self) -> impl Iterator<Item = (TcpStream, SocketAddr)> + Send {
+        let listener = self.0.into_std().ok();
+        // Asked of the system itself: the runtime may not have heard of the last ones.
+        std::iter::from_fn(move || listener.as_ref()?.accept().ok()).take(MAX_LAST)
     }
 }

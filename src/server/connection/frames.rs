@@ -15,6 +15,8 @@ use super::activity::Activity;
 
 /// How long a closed connection waits for the client's own close.
 const LINGER: Duration = Duration::from_secs(1);
+/// Bytes that it reads meanwhile: what a client may send ahead on a connection, twice.
+const LINGER_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes before each frame's payload.
 const HEAD_BYTES: usize = 9;
 const DATA: u8 = 0;
@@ -43,8 +45,8 @@ pub(super) struct Framed<T> {
     preface: &'static [u8],
     frames: Frames,
     activity: Arc<Activity>,
-    /// Set once the sending side is closed.
-    lingering: Option<Pin<Box<Sleep>>>,
+    /// Set once the sending side is closed: until when it reads, and how many bytes more.
+    lingering: Option<(Pin<Box<Sleep>>, usize)>,
 }
 
 impl Frames {
@@ -137,24 +139,26 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Framed<T> {
     }
 
     /// Says that nothing more comes, then reads and forgets what the client goes on sending until it closes too, for
-    /// [`LINGER`] at most. A socket that is closed with unread bytes is reset, and a reset may reach the client before it has
+    /// [`LINGER`] and [`LINGER_BYTES`] at most. A socket that is closed with unread bytes is reset, and a reset may reach the client before it has
     /// read the last answers and the GOAWAY.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.lingering.is_none() {
             ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
-            self.lingering = Some(Box::pin(sleep(LINGER)));
         }
+        let this = &mut *self;
+        let (until, left) = this.lingering.get_or_insert_with(|| (Box::pin(sleep(LINGER)), LINGER_BYTES));
         let mut forgotten = [0; 4096];
         loop {
-            if self.lingering.as_mut().is_some_and(|lingering| lingering.as_mut().poll(cx).is_ready()) {
+            if until.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
             let mut buf = ReadBuf::new(&mut forgotten);
-            match ready!(Pin::new(&mut self.inner).poll_read(cx, &mut buf)) {
-                Ok(()) if !buf.filled().is_empty() => {}
-                // Closed or reset by the client: either way it is gone.
-                Ok(()) | Err(_) => return Poll::Ready(Ok(())),
+            let read = ready!(Pin::new(&mut this.inner).poll_read(cx, &mut buf));
+            // Closed or reset by the client: either way it is gone.
+            if read.is_err() || buf.filled().is_empty() || buf.filled().len() > *left {
+                return Poll::Ready(Ok(()));
             }
+            *left -= buf.filled().len();
         }
     }
 }

@@ -39,10 +39,10 @@ pub(super) async fn serve<M: Make>(
     service: M::Service,
     config: &WireConfig,
     activity: &Activity,
-    (mut drain, leave): (drain::Watch, drain::Trigger),
+    (mut drain, hold, leave): (drain::Watch, drain::Hold, drain::Trigger),
     stats: &WireStats,
 ) -> Ended {
-    let streams = Streams::new(drain.hold());
+    let streams = Streams::new(hold);
     let connection = builder(config, streams.clone()).serve_connection(TokioIo::new(io), Shared(service));
     let mut connection = pin!(connection);
     let mut watchdog = Watchdog::new(config, Instant::now(), rand::random());

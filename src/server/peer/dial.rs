@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::rpc::coalesce::Coalesce;
+use crate::rpc::hear_out::HearOut;
 use crate::rpc::http2::{Http2, Io, handshake};
 use crate::server::accept::config::DEAD_PATH_TIMEOUT;
 use crate::server::connection::watch_path;
@@ -58,6 +59,7 @@ async fn connect(address: &str, tls: Option<&Tls>) -> Result<Http2, DialError> {
     })?;
     socket.set_nodelay(true).map_err(DialError::Connect)?;
     watch_path(&SockRef::from(&socket), DEAD_PATH_TIMEOUT).map_err(DialError::Connect)?;
+    let socket = HearOut::new(socket);
     let io: Io = match tls.and_then(Tls::connector) {
         None => Box::new(Coalesce::new(socket)),
         Some((connector, name)) => {

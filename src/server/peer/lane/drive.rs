@@ -181,11 +181,10 @@ impl Driven<'_> {
             // What came before the end counts, also while its stamp is being looked at.
             return if self.accepting.is_some() { Poll::Pending } else { Poll::Ready(End::Broken) };
         }
-        match self.poll_outgoing(phase == Phase::Retiring, cx) {
-            Err(_) => return Poll::Ready(End::Broken),
+        // If it takes nothing more, what came last says why; that may have to wait for its stamp.
+        if let Ok(true) = self.poll_outgoing(phase == Phase::Retiring, cx) {
             // Now, and not when the task has its next turn.
-            Ok(true) => self.poll_connection(cx),
-            Ok(false) => {}
+            self.poll_connection(cx);
         }
         self.poll_idle(cx)
     }
