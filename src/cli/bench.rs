@@ -13,7 +13,7 @@ use clap::Args;
 use super::connect::{Connect, duration, ttl};
 use super::exit::{self, Problem};
 use crate::cache::limits::MAX_KEY_BYTES;
-use crate::client::Config;
+use crate::client::{Config, Retries};
 
 mod around;
 mod calls;
@@ -107,6 +107,14 @@ pub struct Bench {
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     connections: u16,
 
+    /// Make each call on a stream of its own, as stock clients do, in place of sharing a pipeline
+    #[arg(long)]
+    unary: bool,
+
+    /// Attempts of a call, the first included; 1 shows what a client is told that tries nothing again
+    #[arg(long, default_value_t = Retries::default().attempts, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    attempts: u32,
+
     /// Calls under way at most, of all threads [default: 64; in an open loop twice the rate]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MAX_WINDOW as i64))]
     window: Option<u32>,
@@ -172,6 +180,8 @@ impl Bench {
         let plan = self.in_words(&amount);
         let mut config = self.connect.clone().config(Config::DEFAULT_TIMEOUT)?;
         config.connections = usize::from(self.connections);
+        config.unary = self.unary;
+        config.retries.attempts = self.attempts;
         let seats = seats::seats(&config, usize::from(self.threads))?;
         let ledger = self.verify.then(|| Ledger::new(run, self.keys, self.mix.has(Operation::Incr)));
         let prefix = self.prefix.clone().unwrap_or_else(|| self.default_prefix(run));
@@ -268,6 +278,12 @@ impl Bench {
         let window = amount.window;
         let _ = write!(text, "; {mix}; {keys} keys, {distribution}, {value_size} B; ");
         let _ = write!(text, "threads {threads}, connections {connections}, window {window}");
+        if self.unary {
+            text.push_str(", unary");
+        }
+        if self.attempts != Retries::default().attempts {
+            let _ = write!(text, ", attempts {}", self.attempts);
+        }
         text
     }
 
