@@ -3,13 +3,14 @@
 import json
 import subprocess
 
+from support.program import Program
 from support.replica import BIN, CLEAN
 from support.waiting import until
 
 TOKEN = "larder_dev_demo_read_and_write"
 
 
-class Dev:
+class Dev(Program):
     """So many replicas that serve, on free ports; killed with all of them at the end."""
 
     def __init__(self, folder, replicas):
@@ -39,14 +40,3 @@ class Dev:
         said = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120)
         assert said.returncode == 0, f"{said.stdout}{said.stderr}{self.log_file.read_text()}"
         return said.stdout
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(timeout=10)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()

@@ -8,6 +8,7 @@ import subprocess
 import urllib.error
 import urllib.request
 
+from support.program import Program
 from support.waiting import until
 
 # The program: named, or on the path. None: there is none.
@@ -41,7 +42,7 @@ def free_ports(count):
     return ports
 
 
-class Jaeger:
+class Jaeger(Program):
     def __init__(self, folder):
         self.http, grpc, self.otlp = free_ports(3)
         config = folder / "jaeger.yaml"
@@ -88,13 +89,3 @@ class Jaeger:
             span["service"], span["process"] = process["serviceName"], tags(process["tags"])
             span["parents"] = [reference["spanID"] for reference in span["references"]]
         return sorted(trace["spans"], key=lambda span: span["startTime"])
-
-    def close(self):
-        self.process.kill()
-        self.process.wait(timeout=10)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()

@@ -8,6 +8,7 @@ import subprocess
 import grpc
 
 from support import accounts
+from support.program import Program
 from support.waiting import until
 
 BIN = os.environ["LARDER_BIN"]
@@ -16,7 +17,7 @@ CLEAN = {name: value for name, value in os.environ.items() if not name.startswit
 CLEAN |= {f"LARDER_{which}LISTEN": "127.0.0.1:0" for which in ("", "HEALTH_", "ADMIN_")}
 
 
-class Replica:
+class Replica(Program):
     """A process that serves. `folder` is its own; `flags` come after those that every test wants."""
 
     def __init__(self, folder, *flags, environment=None, everyone=accounts.EVERYONE, accounts_flags=None, wait=True):
@@ -73,18 +74,6 @@ class Replica:
 
     def wait(self, seconds):
         return self.process.wait(timeout=seconds)
-
-    def close(self):
-        """Ends it if the test did not; the exit code."""
-        if self.process.poll() is None:
-            self.process.kill()
-        return self.process.wait(timeout=10)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.close()
 
 
 def channel(replica, **options):
