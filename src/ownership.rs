@@ -43,7 +43,7 @@ use calls::Calls;
 use copies::Copies;
 use exit::Exit;
 use gain::Open;
-use member::{Boot, MemberId, Uid};
+use member::{MemberId, Uid};
 use message::{Answer, CallId, Refusal, Request, Stamp};
 use mistake::{Mistake, Mistakes};
 use quota::Quotas;
@@ -81,21 +81,10 @@ enum Life {
     Over,
 }
 
-/// Who starts.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    pub me: MemberId,
-    /// When the process starts again after it fenced itself: the boot that it had. Others may have declared it gone before
-    /// they knew that boot.
-    pub fenced: Option<Boot>,
-}
-
 /// One replica's part in the cluster.
 #[derive(Debug)]
 pub struct Replica<S: Copies> {
     me: MemberId,
-    /// The process that fenced itself before this one started in its place.
-    fenced: Option<MemberId>,
     config: Config,
     mistakes: Mistakes,
     store: S,
@@ -158,10 +147,8 @@ pub enum Fence {
 
 impl<S: Copies> Replica<S> {
     /// Rule 14: starts with the first consistent list. Listen for peers before making it. The clock is kept over a fence.
-    pub fn start(identity: Identity, config: Config, store: S, clock: Arc<HybridClock>, list: &View, now: Now) -> Self {
-        let Identity { me, fenced } = identity;
+    pub fn start(me: MemberId, config: Config, store: S, clock: Arc<HybridClock>, list: &View, now: Now) -> Self {
         let mut replica = Self {
-            fenced: fenced.map(|boot| MemberId { uid: me.uid.clone(), boot }),
             me,
             mistakes: config.mistakes,
             config,
@@ -289,7 +276,7 @@ impl<S: Copies> Replica<S> {
         // Who has left is not told of those who leave after it, so it would take them for lost.
         let gone = if self.exit.has_left() { Vec::new() } else { self.detector.gone(&self.snapshot) };
         if !gone.is_empty() {
-            self.say(&View::of_gone(&gone), now);
+            self.say(&View::of_gone(&gone, &self.me), now);
         }
         self.time_out(now);
         self.store_pages(None);
@@ -351,6 +338,16 @@ impl<S: Copies> Replica<S> {
                 merged = Some(merged_so_far.merge(&own));
             }
         }
+        // Nobody has taken from me what I never had.
+        if self.life == Life::Fresh
+            && let Some(answers) = merged.as_ref().and_then(|merged| merged.answers(&self.me))
+        {
+            merged = merged.map(|merged| merged.merge(&answers));
+        }
+        #[cfg(feature = "simulation")]
+        if self.mistakes.make(Mistake::OlderMarkHides) {
+            merged = merged.map(View::with_older_marks_only);
+        }
         if let Some(merged) = merged.filter(|merged| *merged != **mine) {
             self.change(Snapshot::new(merged), now);
         }
@@ -370,7 +367,6 @@ impl<S: Copies> Replica<S> {
 
     fn own_marks(&self) -> Vec<View> {
         let mut marks = vec![View::of_boot(&self.me)];
-        marks.extend(self.fenced.as_ref().map(|fenced| View::of_gone(std::slice::from_ref(fenced))));
         marks.extend(self.exit.is_leaving().then(|| View::of_leaving(&self.me)));
         marks.extend(self.exit.has_left().then(|| View::of_left(&self.me)));
         marks

@@ -6,6 +6,8 @@
 pub enum Mistake {
     /// Rule 1: the view heard of last wins, not the newer one.
     OlderViewWins,
+    /// Rule 1: an older mark hides one that was put before the boot was heard of.
+    OlderMarkHides,
     /// Rule 2: a claim is cleared without merging its view first.
     ClearWithoutSealing,
     /// Rule 5: what is gained is served before everybody cleared it.

@@ -22,12 +22,15 @@ fn list(uids: &[&str]) -> View {
 }
 
 fn start(view: &View) -> Replica<StoreCopies> {
-    let me = MemberId::new("a", 1);
+    start_as(MemberId::new("a", 1), view)
+}
+
+fn start_as(me: MemberId, view: &View) -> Replica<StoreCopies> {
     let store = Arc::new(Store::new(StoreConfig { capacity_bytes: 1 << 20, shards: 1, replica: 1 }));
     store.join(&me, Mistakes::default());
     let (copies, clock) = (store.copies(), Arc::clone(store.clock()));
     let config = Config { page_bytes: 1 << 20, page_step: usize::MAX, linger_ms: 0, mistakes: Mistakes::default() };
-    Replica::start(Identity { me, fenced: None }, config, copies, clock, view, NOW)
+    Replica::start(me, config, copies, clock, view, NOW)
 }
 
 /// Some key that this view gives to a member.
@@ -52,7 +55,25 @@ fn what_was_forwarded_before_the_owners_boot_was_heard_of_ends_when_the_owner_is
     let heard = view.with_boot(&MemberId::new("b", 5));
     replica.news(&heard, NOW);
     assert!(!replica.outputs().iter().any(|output| matches!(output, Output::Unknown(_))));
-    replica.news(&heard.with_gone(&MemberId::new("b", 5)), NOW);
+    replica.news(&heard.with_gone(&MemberId::new("b", 5), &MemberId::new("c", 1)), NOW);
     assert!(replica.outputs().iter().any(|output| matches!(output, Output::Unknown(7))));
     assert_eq!(replica.requests(), 0);
+}
+
+#[test]
+fn one_declared_gone_at_an_unknown_boot_fences_itself_if_it_was_cleared_and_answers_if_not() {
+    let (me, other) = (MemberId::new("a", 2), MemberId::new("b", 1));
+    // That an earlier process was lost too hides nothing.
+    let before = list(&["a", "b"]).with_gone(&MemberId::new("a", 1), &other);
+    let declared = before.with_gone(&MemberId::new("a", 0), &other);
+    let mut cleared = start_as(me.clone(), &list(&["a"]));
+    assert!(cleared.is_ready(), "there is nobody else");
+    cleared.news(&before, NOW);
+    assert!(!cleared.is_over());
+    cleared.news(&declared, NOW);
+    assert!(cleared.outputs().iter().any(|output| matches!(output, Output::Fenced(Fence::Dropped))));
+    let mut fresh = start_as(me.clone(), &list(&["a", "b"]));
+    fresh.news(&declared, NOW);
+    assert!(!fresh.is_over() && !fresh.is_ready());
+    assert!(!fresh.snapshot().view().is_gone(&me), "it has answered");
 }

@@ -9,21 +9,25 @@
 //! slices ends with the next list, and still nobody can bring one back. The floor is part of the view's identity:
 //! without it a slice that came and went would leave the very view from before, and a late message of that time would count.
 //!
-//! **Marks** belong to one boot of a uid. Greater boots win, as of one uid only the greatest boot known counts. Marks of
+//! **Marks** belong to one boot of a uid. Greater boots win, as of one uid only the greatest boot known counts. (But *gone*,
+//! said before a boot was heard of: see [`unheard`].) Marks of
 //! uids that are no endpoint are dropped: uids do not return. (Should a uid move between slices, and the news of its removal
 //! overtake that of its coming, its marks may be lost: a leaver and a restarted process put their own back, and the
 //! failure detector finds again who is gone. The source's adapter holds such a removal back.)
 
 mod encoding;
 mod patch;
+mod unheard;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use encoding::{Digest, ViewError};
+pub use unheard::MAX_DECLARERS;
 
 use super::member::{Boot, Endpoint, MemberId, Uid};
 use patch::Patch;
+use unheard::Unheard;
 
 /// Deleted slices that are remembered, the oldest forgotten first. They go with the next consistent list.
 pub const MAX_DELETED_SLICES: usize = 1024;
@@ -43,6 +47,8 @@ pub struct View {
     left: Marks,
     /// Crashed or lost, said by others.
     gone: Marks,
+    /// As `gone`, said by those who had not heard of a boot.
+    unheard: Unheard,
 }
 
 /// Per uid, the greatest boot that the mark was put on.
@@ -117,6 +123,7 @@ impl View {
             leaving: greater(&self.leaving, &other.leaving),
             left: greater(&self.left, &other.left),
             gone: greater(&self.gone, &other.gone),
+            unheard: self.unheard.merge(&other.unheard),
         };
         merged.normalise();
         merged
@@ -143,6 +150,7 @@ impl View {
             && has_marks(&self.leaving, &other.leaving)
             && has_marks(&self.left, &other.left)
             && has_marks(&self.gone, &other.gone)
+            && self.unheard.includes(&other.unheard)
     }
 
     /// The part of this view that whoever had `past`, a view from which this one grew, may lack: merged into any view that
@@ -163,6 +171,7 @@ impl View {
             leaving: new_marks(&self.leaving, &past.leaving),
             left: new_marks(&self.left, &past.left),
             gone: new_marks(&self.gone, &past.gone),
+            unheard: self.unheard.since(&past.unheard),
         })
     }
 
@@ -174,6 +183,15 @@ impl View {
         merged.slices.clone_from(&heard.slices);
         merged.normalise();
         merged
+    }
+
+    /// A deliberate mistake: an older mark stands for one that was put before the boot was heard of.
+    #[cfg(feature = "simulation")]
+    pub(super) fn with_older_marks_only(mut self) -> Self {
+        for uid in self.gone.keys() {
+            self.unheard.forget(uid);
+        }
+        self
     }
 
     /// Only that a process of a pod was heard from. This and the next three are parts of views, to be merged.
@@ -194,10 +212,23 @@ impl View {
         Self { left: mark(id), ..Self::default() }
     }
 
-    /// Only that members are lost.
+    /// Only that members are lost, as `by` declares.
     #[must_use]
-    pub fn of_gone(ids: &[MemberId]) -> Self {
-        Self { gone: ids.iter().map(|id| (id.uid.clone(), id.boot)).collect(), ..Self::default() }
+    pub fn of_gone(ids: &[MemberId], by: &MemberId) -> Self {
+        let heard = ids.iter().filter(|id| id.boot != 0);
+        let unheard = ids.iter().filter(|id| id.boot == 0).map(|id| id.uid.clone());
+        Self {
+            gone: heard.map(|id| (id.uid.clone(), id.boot)).collect(),
+            unheard: Unheard::of(unheard, by),
+            ..Self::default()
+        }
+    }
+
+    /// Only what a process that nobody has cleared yet answers to those who declared its pod gone before they had heard of a
+    /// boot: what they meant was before it. None, if it is said already.
+    #[must_use]
+    pub fn answers(&self, id: &MemberId) -> Option<Self> {
+        self.unheard.answers(id).map(|unheard| Self { unheard, ..Self::default() })
     }
 
     /// This view, and that a process of a pod was heard from.
@@ -218,10 +249,10 @@ impl View {
         self.merge(&Self::of_left(id))
     }
 
-    /// This view, and that a member is lost.
+    /// This view, and that a member is lost, as `by` declares.
     #[must_use]
-    pub fn with_gone(&self, id: &MemberId) -> Self {
-        self.merge(&Self::of_gone(std::slice::from_ref(id)))
+    pub fn with_gone(&self, id: &MemberId, by: &MemberId) -> Self {
+        self.merge(&Self::of_gone(std::slice::from_ref(id), by))
     }
 
     /// All endpoints, in any condition, each uid once: as the slice with the greatest version has it.
@@ -259,18 +290,18 @@ impl View {
     ///
     /// A member that was declared gone before the declarer knew its boot is gone whatever its boot turns out to be: it may
     /// have been an authority all the while, and the declarer has given its keys to others. It learns of it, fences
-    /// itself, and starts again as a process that says which one was meant.
+    /// itself, and starts again as a process that answers ([`Self::answers`]).
     #[must_use]
     pub fn is_gone(&self, id: &MemberId) -> bool {
-        let declared = self.gone.get(&id.uid).is_some_and(|boot| *boot >= id.boot || *boot == 0);
+        let declared = self.gone.get(&id.uid).is_some_and(|boot| *boot >= id.boot) || self.unheard.has(&id.uid);
         (declared || self.boot(&id.uid) > id.boot) && !self.has_left(id)
     }
 
     /// For traces: what members said of themselves and others.
     #[must_use]
     pub fn marks(&self) -> String {
-        let Self { floor, boots, leaving, left, gone, .. } = self;
-        format!("floor {floor}, boots {boots:?}, leaving {leaving:?}, left {left:?}, gone {gone:?}")
+        let Self { floor, boots, leaving, left, gone, unheard, .. } = self;
+        format!("floor {floor}, boots {boots:?}, leaving {leaving:?}, left {left:?}, gone {gone:?}, {unheard:?}")
     }
 
     /// Versions of the source: the newest list, and the newest slice.
@@ -289,6 +320,7 @@ impl View {
         for marks in [&mut self.boots, &mut self.leaving, &mut self.left, &mut self.gone] {
             marks.retain(|uid, _| is_endpoint(uid));
         }
+        self.unheard.normalise(is_endpoint);
         // `left` beats `gone`.
         let left = &self.left;
         self.gone.retain(|uid, boot| left.get(uid).is_none_or(|left| *left < *boot));
@@ -309,10 +341,10 @@ fn mark(id: &MemberId) -> Marks {
     [(id.uid.clone(), id.boot)].into()
 }
 
-fn greater(one: &Marks, other: &Marks) -> Marks {
+fn greater<K: Clone + Ord>(one: &BTreeMap<K, Boot>, other: &BTreeMap<K, Boot>) -> BTreeMap<K, Boot> {
     let mut all = one.clone();
-    for (uid, boot) in other {
-        let known = all.entry(uid.clone()).or_insert(*boot);
+    for (whom, boot) in other {
+        let known = all.entry(whom.clone()).or_insert(*boot);
         *known = (*known).max(*boot);
     }
     all

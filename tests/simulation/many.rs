@@ -16,7 +16,7 @@ use larder::ownership::member::{Endpoint, MemberId, Uid};
 use larder::ownership::message::{Answer, CallId, Request, Stamp};
 use larder::ownership::mistake::Mistakes;
 use larder::ownership::view::View;
-use larder::ownership::{Config, Identity, Output, Replica};
+use larder::ownership::{Config, Output, Replica};
 use parking_lot::Mutex;
 
 use crate::random::Random;
@@ -216,9 +216,8 @@ impl Cluster {
             let store = store::new(&me, AMPLE_BYTES, Mistakes::default());
             let config =
                 Config { page_bytes: 64 * 1024, page_step: usize::MAX, linger_ms: 5000, mistakes: Mistakes::default() };
-            let identity = Identity { me, fenced: None };
             let clock = Arc::clone(store.clock());
-            let replica = Replica::start(identity, config, store.copies(), clock, &all, cluster.time());
+            let replica = Replica::start(me, config, store.copies(), clock, &all, cluster.time());
             cluster.members.push(Member { replica, store, runs: true });
         }
         for number in 0..members {

@@ -9,9 +9,9 @@ use larder::ownership::mistake::Mistake::{
     self, AskOnlyPreviousOwner, ClearUnderOtherView, ClearWithoutSealing, ClockNotCarried, CountUnsettled,
     DropBeforeStored, DropCopiesOfCrashed, DroppedCopyGivesRoom, ExitUnannounced, ExitWithCopies, FirstAnswerWins,
     ForwardForEver, GrantBeforeCounted, KeepCopiesOfCrashed, LateDoneAccepted, LeaseOverViews, NeitherFence, NoFence,
-    NoTombstone, OlderViewWins, OneRoundOnly, OvertakenGrantCounts, OwnCopyIsTruth, PullBeforeHeld, RefuseFromOldRound,
-    RetryAfterTimeout, ServeBeforeCleared, StaleAnswerCounts, StaleFirstList, TimeoutMeansNone, UncountedIsNothing,
-    UsedAgainWhileCounted,
+    NoTombstone, OlderMarkHides, OlderViewWins, OneRoundOnly, OvertakenGrantCounts, OwnCopyIsTruth, PullBeforeHeld,
+    RefuseFromOldRound, RetryAfterTimeout, ServeBeforeCleared, StaleAnswerCounts, StaleFirstList, TimeoutMeansNone,
+    UncountedIsNothing, UsedAgainWhileCounted,
 };
 use larder::ownership::mistake::Mistakes;
 use parking_lot::Mutex;
@@ -57,7 +57,7 @@ const ALL: &[(Mistake, bool, u64)] = &[
 ];
 
 pub fn by_name(name: &str) -> Option<Mistake> {
-    let all = ALL.iter().map(|(mistake, ..)| *mistake).chain([ClearUnderOtherView]);
+    let all = ALL.iter().map(|(mistake, ..)| *mistake).chain([ClearUnderOtherView, OlderMarkHides]);
     all.into_iter().find(|mistake| format!("{mistake:?}") == name)
 }
 

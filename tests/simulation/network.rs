@@ -163,7 +163,6 @@ impl World {
                 let boot = self.pods[pod].boot;
                 self.buried.retain(|_, by| (by.1, by.2) != (pod, boot));
                 self.end_process(pod);
-                self.pods[pod].fenced = Some(self.pods[pod].boot);
                 let delay = self.random.between(50, 1000) * MS;
                 self.start_again(pod, delay);
             }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use larder::ownership::member::{Boot, Endpoint, MemberId, Uid};
 use larder::ownership::mistake::{Mistake, Mistakes};
 use larder::ownership::view::View;
-use larder::ownership::{Config, Identity, Replica};
+use larder::ownership::{Config, Replica};
 
 use crate::invariants::Seen;
 use crate::store::{self, Look as _};
@@ -30,7 +30,6 @@ impl World {
             boot: 0,
             paused_until: 0,
             held: Vec::new(),
-            fenced: None,
             endpoint,
             terminating: false,
             serving_told: false,
@@ -113,8 +112,7 @@ impl World {
         let (mut copies, clock) = (store.copies(), Arc::clone(store.clock()));
         copies.set_now(self.time(pod));
         self.note(|| format!("pod {pod} starts as {me}"));
-        let identity = Identity { me, fenced: self.pods[pod].fenced.take() };
-        let replica = Replica::start(identity, config, copies, clock, &list, self.time(pod));
+        let replica = Replica::start(me, config, copies, clock, &list, self.time(pod));
         let process = Process {
             replica,
             store,

@@ -228,7 +228,6 @@ pub struct Pod {
     pub boot: Boot,
     pub paused_until: u64,
     pub held: Vec<Event>,
-    pub fenced: Option<Boot>,
     pub endpoint: Endpoint,
     pub terminating: bool,
     pub serving_told: bool,

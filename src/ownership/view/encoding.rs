@@ -10,6 +10,7 @@
 //! | u64 | floor |
 //! | list | slices: name, version (u64), 1 and the list of endpoints (uid, address, peer, serves u8), or 0: deleted |
 //! | 4 lists | boots, leaving, left, gone: uid and boot (u64) |
+//! | list | declared gone before a boot was heard of: uid, the declarer's uid and boot, and the boot that answered or 0 |
 //! | list | only in version 2: patches: name, from and to (u64), the lists of changed endpoints and of removed uids |
 
 use std::collections::BTreeMap;
@@ -19,8 +20,9 @@ use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::patch::Patch;
+use super::unheard::Unheard;
 use super::{Marks, Slice, View};
-use crate::ownership::member::{Endpoint, Uid};
+use crate::ownership::member::{Endpoint, MemberId, Uid};
 
 /// Of a view.
 const ENCODING: u8 = 1;
@@ -88,6 +90,13 @@ impl View {
                 put_text(&mut out, uid.as_str());
                 out.extend(boot.to_be_bytes());
             }
+        }
+        put_length(&mut out, self.unheard.iter().count());
+        for (uid, by, answered) in self.unheard.iter() {
+            put_text(&mut out, uid.as_str());
+            put_text(&mut out, by.uid.as_str());
+            out.extend(by.boot.to_be_bytes());
+            out.extend(answered.to_be_bytes());
         }
         if !self.patches.is_empty() {
             self.put_patches(&mut out);
@@ -171,6 +180,7 @@ impl Reader<'_> {
         view.leaving = self.marks()?;
         view.left = self.marks()?;
         view.gone = self.marks()?;
+        view.unheard = self.unheard()?;
         Some(view)
     }
 
@@ -208,6 +218,15 @@ impl Reader<'_> {
             marks.insert(Uid::new(self.text()?), self.number()?);
         }
         Some(marks)
+    }
+
+    fn unheard(&mut self) -> Option<Unheard> {
+        let mut unheard = Unheard::default();
+        for _ in 0..self.length()? {
+            let (uid, by) = (Uid::new(self.text()?), Uid::new(self.text()?));
+            unheard.insert(uid, MemberId { uid: by, boot: self.number()? }, self.number()?);
+        }
+        Some(unheard)
     }
 
     fn text(&mut self) -> Option<&str> {

@@ -50,16 +50,19 @@ fn heard(choice: u64) -> View {
         view.slices.retain(|name, _| **name == format!("slice-{}", bits(choice, 9) % SLICES));
     }
     view.normalise();
-    for n in 0..4 {
+    for n in 0..6 {
+        let by = MemberId::new(&format!("s{}u0", bits(choice, 50 + n) % 2), 1);
         let id = MemberId::new(
             &format!("s{}u{}", bits(choice, 10 + n) % 3, bits(choice, 20 + n) % 6),
             bits(choice, 30 + n) % 3,
         );
-        view = match bits(choice, 40 + n) % 5 {
+        view = match bits(choice, 40 + n) % 7 {
             0 => view.with_boot(&id),
             1 => view.with_leaving(&id),
             2 => view.with_left(&id),
-            3 => view.with_gone(&id),
+            3 => view.with_gone(&id, &by),
+            4 => view.with_gone(&MemberId { boot: 0, ..id }, &by),
+            5 => view.answers(&id).map_or(view.clone(), |answers| view.merge(&answers)),
             _ => view,
         };
     }
@@ -102,14 +105,16 @@ fn the_encoding_and_the_digest_are_frozen() {
     let view = View::of_list(7, [("s".into(), 5, vec![endpoint("a", true), endpoint("b", false)])])
         .merge(&View::of_deleted_slice("t", 9))
         .with_boot(&MemberId::new("a", 3))
-        .with_gone(&MemberId::new("b", 0));
+        .with_gone(&MemberId::new("b", 2), &MemberId::new("a", 3))
+        .with_gone(&MemberId::new("b", 0), &MemberId::new("a", 3));
     let bytes = b"\x01\0\0\0\0\0\0\0\x07\0\0\0\x02\0\x01s\0\0\0\0\0\0\0\x05\x01\0\0\0\x02\
         \0\x01a\0\x0aa.pod:7070\0\x0aa.pod:7071\x01\0\x01b\0\x0ab.pod:7070\0\x0ab.pod:7071\0\
         \0\x01t\0\0\0\0\0\0\0\x09\0\
-        \0\0\0\x01\0\x01a\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\0\0\0\0\x01\0\x01b\0\0\0\0\0\0\0\0";
+        \0\0\0\x01\0\x01a\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\0\0\0\0\x01\0\x01b\0\0\0\0\0\0\0\x02\
+        \0\0\0\x01\0\x01b\0\x01a\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\0";
     assert_eq!(view.to_bytes(), bytes);
-    assert_eq!(format!("{:?}", view.digest()), "560fa0fd90d2ee7ace86714cb3be69e2");
-    assert_eq!(format!("{:?}", View::default().digest()), "6be86692f8b9650aff24b420090e6ea4");
+    assert_eq!(format!("{:?}", view.digest()), "364660bc1675f821abcf4923c1d7e3c8");
+    assert_eq!(format!("{:?}", View::default().digest()), "cf00572d9fa162fb39c9166f64681b7f");
 }
 
 #[test]
@@ -138,30 +143,52 @@ fn a_slice_that_came_and_went_leaves_another_view() {
 #[test]
 fn a_mark_belongs_to_one_boot() {
     let (first, second) = (MemberId::new("a", 1), MemberId::new("a", 2));
-    let view =
-        View::of_slice("s", 1, vec![endpoint("a", true)]).with_boot(&first).with_leaving(&first).with_gone(&first);
+    let view = View::of_slice("s", 1, vec![endpoint("a", true)])
+        .with_boot(&first)
+        .with_leaving(&first)
+        .with_gone(&first, &second);
     assert!(view.is_gone(&first) && view.is_leaving(&first));
     let restarted = view.with_boot(&second);
     assert!(!restarted.is_gone(&second) && !restarted.is_leaving(&second));
     assert!(restarted.is_gone(&first), "a lower boot counts as gone");
     let left = view.with_left(&first);
     assert!(left.has_left(&first) && !left.is_gone(&first), "`left` beats `gone`");
-    assert!(left.with_gone(&second).is_gone(&second), "but only of its own boot");
+    assert!(left.with_gone(&second, &second).is_gone(&second), "but only of its own boot");
 }
 
 #[test]
-fn one_declared_gone_before_its_boot_was_known_is_gone_until_it_says_which_was_meant() {
-    let view = View::of_slice("s", 1, vec![endpoint("a", true)]).with_gone(&MemberId::new("a", 0));
-    let heard = view.with_boot(&MemberId::new("a", 5));
-    assert!(heard.is_gone(&MemberId::new("a", 5)));
-    let again = heard.with_boot(&MemberId::new("a", 6)).with_gone(&MemberId::new("a", 5));
-    assert!(!again.is_gone(&MemberId::new("a", 6)));
+fn one_declared_gone_before_its_boot_was_known_is_gone_until_a_process_answers_that_declarer() {
+    let id = |boot| MemberId::new("a", boot);
+    let (one, other) = (MemberId::new("b", 1), MemberId::new("c", 1));
+    let view = View::of_slice("s", 1, vec![endpoint("a", true)]);
+    let declared = view.with_gone(&id(0), &one);
+    assert!(declared.with_boot(&id(5)).is_gone(&id(5)));
+    for hidden in [view.with_gone(&id(4), &other), view.with_left(&id(4))] {
+        let hidden = hidden.with_boot(&id(5)).merge(&declared);
+        assert!(hidden.is_gone(&id(5)), "whatever was said of an older boot");
+    }
+    let answered = declared.with_boot(&id(6)).merge(&declared.answers(&id(6)).unwrap());
+    assert!(!answered.is_gone(&id(6)) && answered.answers(&id(6)).is_none());
+    assert_eq!(answered.merge(&declared), answered, "once for all");
+    assert!(answered.merge(&view.with_gone(&id(0), &other)).is_gone(&id(6)), "another declarer's is another");
+}
+
+#[test]
+fn declarers_of_one_member_are_bounded() {
+    let view = View::of_slice("s", 1, vec![endpoint("a", true)]);
+    let declare = |view: View, boot| view.with_gone(&MemberId::new("a", 0), &MemberId::new("b", boot));
+    let view = (1..=100).fold(view, declare);
+    assert_eq!(view.unheard.iter().count(), MAX_DECLARERS);
+    assert!(view.unheard.iter().all(|(_, by, _)| by.boot > 36), "the least are forgotten");
 }
 
 #[test]
 fn marks_of_uids_that_are_no_endpoint_are_dropped() {
     let id = MemberId::new("a", 1);
-    let view = View::of_slice("s", 1, vec![endpoint("a", true)]).with_boot(&id).with_gone(&id);
+    let view = View::of_slice("s", 1, vec![endpoint("a", true)])
+        .with_boot(&id)
+        .with_gone(&id, &id)
+        .with_gone(&MemberId::new("a", 0), &id);
     let without = view.merge(&View::of_slice("s", 2, vec![]));
     assert_eq!(without, View::of_slice("s", 2, vec![]));
     assert_eq!(without.with_boot(&id), without);
@@ -200,8 +227,10 @@ fn a_part_merged_is_the_whole_merged() {
     assert_eq!(View::from_bytes(&part.to_bytes()), Ok(part.clone()));
     assert!(part.to_bytes().len() * 10 < whole.to_bytes().len(), "{} bytes", part.to_bytes().len());
     assert!(whole.includes(&part) && whole.includes(&past) && !past.includes(&part));
-    let more = past.with_gone(&id("u03"));
+    let more = past.with_gone(&id("u03"), &id("u04"));
     assert_eq!(more.merge(&part), more.merge(&whole));
+    let declared = whole.with_gone(&MemberId::new("u07", 0), &id("u01"));
+    assert_eq!(past.merge(&declared.since(&past).expect("as before")), declared);
     let later = whole.merge(&slice(3, 20));
     assert_eq!(later.merge(&part), later, "a part of an older version says nothing");
     let listed = View::of_list(9, [("s".into(), 3, vec![endpoint("u01", true)])]);

@@ -24,7 +24,7 @@ use crate::ownership::message::{Refusal, Stamp};
 use crate::ownership::mistake::Mistakes;
 use crate::ownership::snapshot::Snapshot;
 use crate::ownership::view::View;
-use crate::ownership::{Config, Identity, Phase, Replica};
+use crate::ownership::{Config, Phase, Replica};
 use crate::server::peer::Peers;
 use crate::server::readiness::Token;
 
@@ -48,8 +48,6 @@ pub(super) struct Driver {
     pub(super) peers: Peers,
     pub(super) source: Source,
     pub(super) me: MemberId,
-    /// The process that fenced itself before.
-    pub(super) fenced: Option<MemberId>,
     /// None until the first consistent list came.
     pub(super) replica: Option<Replica<StoreCopies>>,
     pub(super) tickets: Tickets,
@@ -293,11 +291,10 @@ impl Driver {
             linger_ms: u64::try_from(self.config.linger.as_millis()).unwrap_or(u64::MAX),
             mistakes: Mistakes::default(),
         };
-        let identity = Identity { me: self.me.clone(), fenced: self.fenced.as_ref().map(|id| id.boot) };
         let mut copies = self.store.copies();
         copies.set_now(now);
         let versions = Arc::clone(&self.shared.versions);
-        let mut replica = Replica::start(identity, config, copies, versions, list, now);
+        let mut replica = Replica::start(self.me.clone(), config, copies, versions, list, now);
         for (id, place, origin) in self.tickets.all() {
             replica.submit(id, place, origin, now);
         }

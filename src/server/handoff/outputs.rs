@@ -92,7 +92,7 @@ impl Driver {
         self.replica = None;
         self.tickets.fence();
         let boot = self.me.boot;
-        self.fenced = Some(std::mem::replace(&mut self.me, super::thread::identity(&self.config.uid, Some(boot))));
+        self.me = super::thread::identity(&self.config.uid, Some(boot));
         self.store.join(&self.me, Mistakes::default());
         self.source.restart();
         let nobody = Arc::new(Snapshot::new(View::default()));

@@ -118,7 +118,6 @@ impl Idle {
             peers,
             source,
             me: self.me,
-            fenced: None,
             replica: None,
             tickets: Tickets::default(),
             progress: Progress::default(),

@@ -13,7 +13,7 @@ use crate::ownership::member::{Endpoint, MemberId, Uid};
 use crate::ownership::message::{Answer, CallId, Request, Stamp};
 use crate::ownership::mistake::Mistakes;
 use crate::ownership::view::View;
-use crate::ownership::{Config, Identity, Origin, Output, Replica, RequestId};
+use crate::ownership::{Config, Origin, Output, Replica, RequestId};
 
 const MEMBERS: usize = 3;
 
@@ -99,11 +99,11 @@ impl<'a> Members<'a> {
     pub fn new(world: &'a World, commands: Receiver<(usize, Command)>) -> Self {
         let source = list(1, 0b111);
         let start = |number: usize| {
-            let identity = Identity { me: world.ids[number].clone(), fenced: None };
+            let me = world.ids[number].clone();
             let config =
                 Config { page_bytes: 2000, page_step: usize::MAX, linger_ms: 0, mistakes: Mistakes::default() };
             let store = &world.stores[number];
-            Replica::start(identity, config, store.copies(), Arc::clone(store.clock()), &source, world.now())
+            Replica::start(me, config, store.copies(), Arc::clone(store.clock()), &source, world.now())
         };
         Self {
             world,
