@@ -12,6 +12,7 @@ use larder::rpc::proto::v1;
 use parking_lot::Mutex;
 use support::{TOKEN, TestServer, eventually};
 use tonic::Request;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Keeps what is logged.
@@ -40,7 +41,8 @@ impl<'a> MakeWriter<'a> for Kept {
 #[tokio::test]
 async fn a_line_says_who_called_what_and_how_it_ended_but_no_key_value_or_token() {
     let kept = Kept::default();
-    let subscriber = tracing_subscriber::fmt().json().with_env_filter("trace").with_writer(kept.clone()).finish();
+    let subscriber =
+        tracing_subscriber::fmt().json().with_max_level(LevelFilter::TRACE).with_writer(kept.clone()).finish();
     tracing::subscriber::set_global_default(subscriber).unwrap();
     let server = TestServer::start();
     let mut client = server.client().await;

@@ -22,7 +22,10 @@ use serde_json::Value;
 use support::{TOKEN, eventually};
 use test_cluster::TestCluster;
 use tonic::Request;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 /// Keeps what is logged.
 #[derive(Clone, Default)]
@@ -65,9 +68,9 @@ async fn trace_deadline_and_dry_run_come_to_the_owner_and_no_token_does() {
     const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
     const ITEM_TRACE: &str = "1bf7651916cd43dd8448eb211c80319c";
     let kept = Kept::default();
-    let filter = "info,larder::access=debug";
-    let subscriber = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(kept.clone()).finish();
-    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let filter: Targets = "info,larder::access=debug".parse().unwrap();
+    let lines = tracing_subscriber::fmt::layer().json().with_writer(kept.clone()).with_filter(filter);
+    tracing::subscriber::set_global_default(tracing_subscriber::registry().with(lines)).unwrap();
     let cluster = TestCluster::of(2).await;
     let mut client = at(&cluster, "a").await;
     let key = key_of(&cluster, "b", "key");

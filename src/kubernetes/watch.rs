@@ -15,12 +15,12 @@
 //! 30 s. A watch ends by itself within a minute; one that does not is dead. The last good view stays whatever happens, and
 //! nothing is said before the first complete list.
 
+mod client;
 mod complaint;
 mod events;
 mod follow;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Api, Client, Config};
@@ -30,9 +30,6 @@ use self::follow::Follower;
 use super::slices::Selection;
 use crate::cluster::{Discover, LastHeard};
 use crate::ownership::view::View;
-
-/// Within this time there is a connection to the API server, or none.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The EndpointSlices of one Service.
 #[derive(Clone)]
@@ -65,12 +62,9 @@ impl Slices {
         Self::with(config, namespace, selection)
     }
 
-    fn with(mut config: Config, namespace: Option<&str>, selection: Selection) -> Result<Self, ClientError> {
-        config.connect_timeout = Some(CONNECT_TIMEOUT);
-        // What is tried again, and when, is said above.
-        config.default_retry = false;
+    fn with(config: Config, namespace: Option<&str>, selection: Selection) -> Result<Self, ClientError> {
         let namespace = namespace.unwrap_or(&config.default_namespace).to_owned();
-        let client = Client::try_from(config).map_err(|error| ClientError::Client(error.to_string()))?;
+        let client = client::client(config).map_err(|error| ClientError::Client(error.to_string()))?;
         Ok(Self::new(client, &namespace, selection))
     }
 

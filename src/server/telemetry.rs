@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer as _, fmt};
@@ -36,12 +36,12 @@ pub fn init(config: &ProcessConfig) -> Result<(), TelemetryError> {
 }
 
 /// A bare word that is no level would be taken for a target's name: `inof` would log nothing at all.
-fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {
+fn filter(text: &str) -> Result<Targets, TelemetryError> {
     let misspelt = |directive: &str| !directive.contains('=') && directive.parse::<LevelFilter>().is_err();
     if text.split(',').any(misspelt) {
         return Err(TelemetryError::Filter);
     }
-    EnvFilter::try_new(text).map_err(|_| TelemetryError::Filter)
+    text.parse().map_err(|_| TelemetryError::Filter)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The watcher against an API server that says what a test wants, in paused time.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
