@@ -5,13 +5,12 @@ use larder::cache::cursor::Cursor;
 use larder::cache::version::Now;
 use larder::cluster::members::Members;
 use larder::ownership::view::View;
-use larder::rpc::convert::{Kind, decode, decode_and_check};
+use larder::rpc::convert::{Kind, count_items, decode, decode_and_check};
 use larder::rpc::peer::{answer_of, answer_to, request_of, request_to, stamp_of, stamp_to};
 use larder::rpc::proto::peer::v1 as peer;
 use larder::rpc::proto::v1;
 use larder::rpc::status;
 use larder::server::accounts::file::{self, File};
-use larder::server::service::count_items;
 use xxhash_rust::xxh64::xxh64;
 
 /// Bytes of metadata that a stock client accepts (gRPC's soft limit).

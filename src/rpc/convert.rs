@@ -3,8 +3,6 @@
 //!
 //! Not here: whether the caller may (`server::wall`), and whether the state of the cache allows it (the store).
 
-use bytes::Bytes;
-
 use super::failure::Failure;
 use super::proto::{tutorial, v1};
 use crate::cache::cursor::{Cursor, CursorError};
@@ -16,10 +14,12 @@ use crate::cache::store::{Condition, StoreError, TouchMode};
 use crate::cache::version::Version;
 
 mod decode;
+mod pipeline;
 #[cfg(test)]
 mod tests;
 
-pub use decode::{Kind, decode, decode_and_check};
+pub use decode::{Kind, count_items, decode, decode_and_check};
+pub use pipeline::{PipelineCall, PipelineCalls, PipelineKind};
 
 /// What an account says about times to live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct TtlPolicy {
 #[derive(Clone, Copy, Debug)]
 pub struct StoreCall<'a> {
     pub key: Key<'a>,
-    pub value: &'a Bytes,
+    pub value: &'a [u8],
     /// In milliseconds; `None`: the entry does not expire.
     pub ttl_ms: Option<u64>,
     pub condition: Condition,
@@ -80,7 +80,7 @@ pub struct DumpCall<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct TutorialStoreCall<'a> {
     pub key: Key<'a>,
-    pub value: &'a Bytes,
+    pub value: &'a [u8],
 }
 
 /// One operation of a pipeline that may be carried out.
@@ -99,7 +99,7 @@ pub enum Operation<'a> {
 /// When a field is wrong, or the TTL is over the account's maximum.
 pub fn store_call(request: &v1::StoreRequest, ttl: TtlPolicy) -> Result<StoreCall<'_>, Failure> {
     let key = entry(&request.key, &request.val)?;
-    let condition = condition(request)?;
+    let condition = condition(request.condition, request.expected_version)?;
     Ok(StoreCall { key, value: &request.val, ttl_ms: ttl.resolve(request.ttl_ms)?, condition })
 }
 
@@ -208,29 +208,6 @@ pub fn pipeline_size(calls: usize) -> Result<(), Failure> {
     if calls <= MAX_PIPELINE_CALLS { Ok(()) } else { Err(Failure::PipelineSize(calls)) }
 }
 
-/// Checks the id of a call in a pipeline. A call without one cannot be answered, so the whole stream ends.
-///
-/// # Errors
-/// When it is 0.
-pub fn pipeline_id(call: &v1::PipelineCall) -> Result<u64, Failure> {
-    if call.id == 0 { Err(Failure::field("id", "it is 0; choose another for each call")) } else { Ok(call.id) }
-}
-
-/// Checks the operation of a call in a pipeline.
-///
-/// # Errors
-/// When there is none, a wrong one, or a store with a token of its own.
-pub fn pipeline_operation(call: &v1::PipelineCall, ttl: TtlPolicy) -> Result<Operation<'_>, Failure> {
-    use v1::pipeline_call::Operation as Asked;
-    Ok(match call.operation.as_ref().ok_or(Failure::field("operation", MISSING))? {
-        Asked::Get(request) => Operation::Get(get_call(request)?),
-        Asked::Store(request) => Operation::Store(inner_store(request, ttl)?),
-        Asked::Delete(request) => Operation::Delete(delete_call(request)?),
-        Asked::Touch(request) => Operation::Touch(touch_call(request, ttl)?),
-        Asked::Increment(request) => Operation::Increment(increment_call(request, ttl)?),
-    })
-}
-
 /// Checks a store of the tutorial's API. The token is not looked at.
 ///
 /// # Errors
@@ -250,21 +227,21 @@ pub fn tutorial_get_call(request: &tutorial::GetReq) -> Result<Key<'_>, Failure>
 const UNKNOWN_NUMBER: &str = "it is none of the numbers that this server knows";
 const MISSING: &str = "it is missing";
 
-fn entry<'a>(key: &'a str, value: &Bytes) -> Result<Key<'a>, Failure> {
+fn entry<'a>(key: &'a str, value: &[u8]) -> Result<Key<'a>, Failure> {
     let key = Key::new(key)?;
     let bytes = key.as_bytes().len() + value.len();
     if bytes > MAX_ENTRY_BYTES { Err(Failure::EntryTooLarge(bytes)) } else { Ok(key) }
 }
 
-fn condition(request: &v1::StoreRequest) -> Result<Condition, Failure> {
-    let condition = match v1::StoreCondition::try_from(request.condition) {
+fn condition(number: i32, expected_version: u64) -> Result<Condition, Failure> {
+    let condition = match v1::StoreCondition::try_from(number) {
         Ok(v1::StoreCondition::Unspecified) => Condition::Always,
         Ok(v1::StoreCondition::IfAbsent) => Condition::IfAbsent,
         Ok(v1::StoreCondition::IfPresent) => Condition::IfPresent,
-        Ok(v1::StoreCondition::IfVersion) => Condition::IfVersion(Version::from_u64(request.expected_version)),
+        Ok(v1::StoreCondition::IfVersion) => Condition::IfVersion(Version::from_u64(expected_version)),
         Err(_) => return Err(Failure::field("condition", UNKNOWN_NUMBER)),
     };
-    match (condition, request.expected_version) {
+    match (condition, expected_version) {
         (Condition::IfVersion(_), 0) => Err(Failure::field(
             "expected_version",
             "it is 0, which no entry has; for a key without a value use IF_ABSENT",

@@ -14,7 +14,7 @@ use super::forward::{self, Abroad, Cannot, Fields};
 use super::held::Share;
 use super::item::{self, Fit, Results, Tally, Turnstile};
 use super::method::Method;
-use super::service::{self, Operations};
+use super::service::Operations;
 use super::trace::Span;
 use super::wall::registry::Principal;
 use crate::rpc::convert;
@@ -75,7 +75,7 @@ pub type BatchDelete = Batch<v1::BatchDeleteItem>;
 
 impl<I: Item> Batch<I> {
     fn of<M: Message + Default>(call: &Call, message: Bytes, items: fn(M) -> Vec<I>) -> Result<Self, Failure> {
-        convert::batch_size(service::count_items(&message))?;
+        convert::batch_size(convert::count_items(&message))?;
         let wall = &call.connection().wall;
         let (bytes, raw) = (message.len(), wall.cluster.is_some().then(|| forward::Messages::of(message.clone())));
         let items = items(convert::decode(message)?);

@@ -4,14 +4,12 @@
 //! A message is read only when every call before it has been begun and fewer than 1,024 are unanswered, so a client that does
 //! not read its answers is not read from either. Calls on one key take effect in the order in which they were sent.
 
-use std::collections::HashSet;
-use std::ops::RangeInclusive;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use prost::Message as _;
 use tokio::time::Instant;
 
 use super::body::Produce;
@@ -22,13 +20,11 @@ use super::forward::{self, Abroad, Cannot, Fields};
 use super::held::Share;
 use super::item::{self, Fit, Results, Tally, Turnstile};
 use super::method::Method;
-use super::service::{self, Operations};
+use super::service::Operations;
 use super::trace::Span;
 use super::wall::registry::Principal;
-use crate::rpc::convert::{self, Operation};
+use crate::rpc::convert::{Operation, PipelineCall, PipelineCalls, PipelineKind};
 use crate::rpc::failure::Failure;
-use crate::rpc::proto::v1;
-use crate::rpc::proto::v1::pipeline_call::Operation as Asked;
 use crate::rpc::token::Token;
 
 /// Bytes of answers after which they are sent although more messages are waiting to be read.
@@ -45,18 +41,13 @@ const DRAIN: u32 = 2;
 const TOPOLOGY: u32 = 3;
 const FIELDS: Fields = Fields { answer: answer_field, error: ERROR };
 
-/// Field numbers of the operations in a `PipelineCall`.
-const OPERATIONS: RangeInclusive<u32> = 3..=7;
-
 /// A pipeline under way.
 pub struct Pipeline {
     messages: Messages,
     /// Shown again at every message, so that a token that was withdrawn ends.
     token: Option<Token>,
     /// The calls of the last message that are not begun yet.
-    calls: std::vec::IntoIter<v1::PipelineCall>,
-    /// The same as they were encoded.
-    raw: forward::Messages,
+    calls: PipelineCalls,
     /// That message, for as long as the client does not take the results of its first calls, or some are under way elsewhere.
     kept: Option<Arc<Share>>,
     /// Calls that are carried out elsewhere.
@@ -82,8 +73,7 @@ impl Pipeline {
         Self {
             messages,
             token,
-            calls: Vec::new().into_iter(),
-            raw: forward::Messages::default(),
+            calls: PipelineCalls::default(),
             kept: None,
             abroad: Abroad::new(&call.connection().wall),
             read_at: Instant::now(),
@@ -127,13 +117,10 @@ impl Pipeline {
 
     fn accept(&mut self, call: &mut Call, message: Bytes) -> Result<(), Failure> {
         call.bytes_in += (message.len() + PREFIX_BYTES) as u64;
-        convert::pipeline_size(service::count_items(&message))?;
-        let wall = &call.connection().wall;
-        let (bytes, raw) = (message.len(), wall.cluster.is_some().then(|| forward::Messages::of(message.clone())));
-        let request: v1::PipelineRequest = convert::decode(message)?;
-        check_ids(&request.calls)?;
-        let mut kept = wall.held.share();
-        kept.resize(bytes + size_of_val(request.calls.as_slice()))?;
+        let mut calls = mem::take(&mut self.calls);
+        calls.read(message)?;
+        let mut kept = call.connection().wall.held.share();
+        kept.resize(calls.held_bytes())?;
         self.kept = Some(Arc::new(kept));
         self.read_at = Instant::now();
         if let Some(token) = &self.token {
@@ -146,8 +133,7 @@ impl Pipeline {
             }
         }
         // Last, so that calls of a caller who was refused are never there to be carried out.
-        self.calls = request.calls.into_iter();
-        self.raw = raw.unwrap_or_default();
+        self.calls = calls;
         Ok(())
     }
 
@@ -159,7 +145,7 @@ impl Pipeline {
         match answer {
             Ok(principal) => call.principal = Some(principal),
             Err(failure) => {
-                self.calls = Vec::new().into_iter();
+                self.calls.clear();
                 self.end = Some(Err(failure));
             }
         }
@@ -183,7 +169,7 @@ impl Pipeline {
         let now_us = wall.clock.us_at(now.into_std());
         let mut tally = Tally::begin(now);
         let mut fit = Fit::Written;
-        while let Some(next) = self.calls.as_slice().first() {
+        while let Some(next) = self.calls.first() {
             if self.results.is_full() {
                 fit = Fit::Full;
                 break;
@@ -191,7 +177,7 @@ impl Pipeline {
             if self.abroad.is_full() {
                 break;
             }
-            let context = next.context.as_ref();
+            let context = next.context();
             let span = item::begin_span(call, method(next), context);
             let passed = self
                 .turnstile
@@ -199,7 +185,7 @@ impl Pipeline {
                 .and_then(|()| item::in_time(context, self.read_at, now))
                 .and_then(|()| may(next, principal))
                 .map_err(Cannot::Fail);
-            if passed.is_ok() && self.abroad.must_wait(key(next), unary(next)) {
+            if passed.is_ok() && self.abroad.must_wait(next.key(), unary(next)) {
                 self.leave(call, principal, span, None);
                 continue;
             }
@@ -213,7 +199,7 @@ impl Pipeline {
                     Ok(())
                 }
                 Err(Cannot::Fail(failure)) => {
-                    fit = self.results.put_failure(next.id, ERROR, &failure);
+                    fit = self.results.put_failure(next.id(), ERROR, &failure);
                     Err(failure)
                 }
                 Err(cannot) => {
@@ -229,7 +215,8 @@ impl Pipeline {
             }
             item::end_span(wall, span.as_ref(), method(next), outcome.as_ref().copied());
             tally.add(call, method(next), outcome.as_ref().copied(), context);
-            self.next();
+            self.turnstile.next();
+            self.calls.advance();
         }
         tally.write(call);
         if let Some(cluster) = &wall.cluster {
@@ -240,27 +227,21 @@ impl Pipeline {
 
     /// The current call goes elsewhere, for the reason given, or waits for one that did.
     fn leave(&mut self, call: &Call, principal: &Principal, span: Option<Span>, cannot: Option<Cannot>) {
-        let (Some(next), raw) = self.next() else { return };
-        let message = raw.and_then(|raw| forward::operation(&raw, OPERATIONS)).unwrap_or_else(|| encode(&next));
-        let asked = (unary(&next), message);
-        let forward = item::forward(call, principal, asked, (next.context.as_ref(), span.as_ref()), self.read_at);
-        let kept = self.kept.clone();
-        let (number, method) = (next.id, method(&next));
-        let item = forward::Item { number, method, context: next.context.clone(), span, forward, kept };
-        self.abroad.begin(key(&next), item, cannot);
-    }
-
-    /// The current call is over, or on its way; the call, and as it was encoded.
-    fn next(&mut self) -> (Option<v1::PipelineCall>, Option<Bytes>) {
+        let Some(next) = self.calls.first() else { return };
+        let asked = (unary(next), next.unary());
+        let forward = item::forward(call, principal, asked, (next.context(), span.as_ref()), self.read_at);
+        let (number, method, context) = (next.id(), method(next), next.context().cloned());
+        let item = forward::Item { number, method, context, span, forward, kept: self.kept.clone() };
+        self.abroad.begin(next.key(), item, cannot);
         self.turnstile.next();
-        (self.calls.next(), self.raw.next())
+        self.calls.advance();
     }
 
     /// The results so far, and which view this replica has, if the client does not know.
     fn take(&mut self, call: &Call) -> Bytes {
         if let Some(cluster) = &call.connection().wall.cluster {
             let digest = cluster.handoff.hinted_digest();
-            if std::mem::replace(&mut self.told, digest) != digest {
+            if mem::replace(&mut self.told, digest) != digest {
                 self.results.put_fixed(TOPOLOGY, digest);
             }
         }
@@ -316,88 +297,45 @@ impl Produce for Pipeline {
     }
 }
 
-/// A call without an id of its own cannot be answered, so the whole message is refused.
-fn check_ids(calls: &[v1::PipelineCall]) -> Result<(), Failure> {
-    let mut last = 0;
-    let mut ascending = true;
-    for call in calls {
-        let id = convert::pipeline_id(call)?;
-        ascending &= id > last;
-        last = id;
-    }
-    // Ids are mostly counted up; only if they are not does it take a set to know.
-    if !ascending {
-        let mut seen = HashSet::with_capacity(calls.len());
-        if !calls.iter().all(|call| seen.insert(call.id)) {
-            return Err(Failure::field("id", "two unanswered calls have the same; choose another for each call"));
-        }
-    }
-    Ok(())
-}
-
 /// Whether the caller's token allows it.
-fn may(call: &v1::PipelineCall, principal: &Principal) -> Result<(), Failure> {
-    let reads = matches!(&call.operation, Some(Asked::Get(_)) | None);
+fn may(call: PipelineCall<'_>, principal: &Principal) -> Result<(), Failure> {
+    let reads = matches!(call.kind(), Some(PipelineKind::Get) | None);
     if principal.grant.read_only && !reads { Err(Failure::TokenReadOnly) } else { Ok(()) }
 }
 
-fn run(call: &v1::PipelineCall, operations: Operations<'_>, results: &mut Results) -> Result<Fit, Cannot> {
-    Ok(match convert::pipeline_operation(call, operations.ttl)? {
-        Operation::Get(key) => operations.value(key, |value| {
-            results.put_if_fits(call.id, GET, value.encoded_len(), |buffer| value.encode(buffer))
-        })??,
-        Operation::Store(asked) => results.put_message(call.id, STORE, &operations.store(asked)?),
-        Operation::Delete(asked) => results.put_message(call.id, DELETE, &operations.delete(asked)?),
-        Operation::Touch(asked) => results.put_message(call.id, TOUCH, &operations.touch(asked)?),
-        Operation::Increment(asked) => results.put_message(call.id, INCREMENT, &operations.increment(asked)?),
+fn run(call: PipelineCall<'_>, operations: Operations<'_>, results: &mut Results) -> Result<Fit, Cannot> {
+    let id = call.id();
+    Ok(match call.operation(operations.ttl)? {
+        Operation::Get(key) => operations
+            .value(key, |value| results.put_if_fits(id, GET, value.encoded_len(), |buffer| value.encode(buffer)))??,
+        Operation::Store(asked) => results.put_message(id, STORE, &operations.store(asked)?),
+        Operation::Delete(asked) => results.put_message(id, DELETE, &operations.delete(asked)?),
+        Operation::Touch(asked) => results.put_message(id, TOUCH, &operations.touch(asked)?),
+        Operation::Increment(asked) => results.put_message(id, INCREMENT, &operations.increment(asked)?),
     })
 }
 
-fn method(call: &v1::PipelineCall) -> Method {
-    match &call.operation {
-        Some(Asked::Get(_)) => Method::PipelineGet,
-        Some(Asked::Store(_)) => Method::PipelineStore,
-        Some(Asked::Delete(_)) => Method::PipelineDelete,
-        Some(Asked::Touch(_)) => Method::PipelineTouch,
-        Some(Asked::Increment(_)) => Method::PipelineIncrement,
+fn method(call: PipelineCall<'_>) -> Method {
+    match call.kind() {
+        Some(PipelineKind::Get) => Method::PipelineGet,
+        Some(PipelineKind::Store) => Method::PipelineStore,
+        Some(PipelineKind::Delete) => Method::PipelineDelete,
+        Some(PipelineKind::Touch) => Method::PipelineTouch,
+        Some(PipelineKind::Increment) => Method::PipelineIncrement,
         None => Method::PipelineUnknown,
     }
 }
 
 /// The unary method that does the same.
-fn unary(call: &v1::PipelineCall) -> Method {
-    match &call.operation {
-        Some(Asked::Get(_)) => Method::Get,
-        Some(Asked::Store(_)) => Method::Store,
-        Some(Asked::Delete(_)) => Method::Delete,
-        Some(Asked::Touch(_)) => Method::Touch,
-        Some(Asked::Increment(_)) => Method::Increment,
+fn unary(call: PipelineCall<'_>) -> Method {
+    match call.kind() {
+        Some(PipelineKind::Get) => Method::Get,
+        Some(PipelineKind::Store) => Method::Store,
+        Some(PipelineKind::Delete) => Method::Delete,
+        Some(PipelineKind::Touch) => Method::Touch,
+        Some(PipelineKind::Increment) => Method::Increment,
         None => Method::Unknown,
     }
-}
-
-fn key(call: &v1::PipelineCall) -> &str {
-    match &call.operation {
-        Some(Asked::Get(request)) => &request.key,
-        Some(Asked::Store(request)) => &request.key,
-        Some(Asked::Delete(request)) => &request.key,
-        Some(Asked::Touch(request)) => &request.key,
-        Some(Asked::Increment(request)) => &request.key,
-        None => "",
-    }
-}
-
-/// The unary request.
-fn encode(call: &v1::PipelineCall) -> Bytes {
-    let encoded = match &call.operation {
-        Some(Asked::Get(request)) => request.encode_to_vec(),
-        Some(Asked::Store(request)) => request.encode_to_vec(),
-        Some(Asked::Delete(request)) => request.encode_to_vec(),
-        Some(Asked::Touch(request)) => request.encode_to_vec(),
-        Some(Asked::Increment(request)) => request.encode_to_vec(),
-        None => Vec::new(),
-    };
-    encoded.into()
 }
 
 fn answer_field(unary: Method) -> u32 {

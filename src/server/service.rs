@@ -5,8 +5,7 @@
 //! Not here: who may (the wall), how messages travel (`codec`), what a request must look like (`rpc::convert`), and what
 //! becomes of another replica's key (`forward`).
 
-use bytes::{Buf as _, Bytes};
-use prost::encoding::{DecodeContext, decode_key, skip_field};
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::accounts::Limits;
@@ -167,42 +166,8 @@ pub fn run(operations: Operations<'_>, method: Method, message: Bytes) -> Result
     }
 }
 
-/// How many items a batch or a message of a pipeline has: its fields number 1. Counted before it is decoded, because an empty
-/// item is two bytes on the wire and a hundred in memory. What cannot be read is left for the decoder to refuse.
-#[must_use]
-pub fn count_items(mut message: &[u8]) -> usize {
-    let mut items = 0;
-    while message.has_remaining() {
-        let Ok((tag, wire_type)) = decode_key(&mut message) else { break };
-        items += usize::from(tag == 1);
-        if skip_field(wire_type, tag, &mut message, DecodeContext::default()).is_err() {
-            break;
-        }
-    }
-    items
-}
-
 /// What an account's limits say about times to live.
 #[must_use]
 pub fn ttl_policy(limits: &Limits) -> TtlPolicy {
     TtlPolicy { default_ms: limits.default_ttl_ms, max_ms: limits.max_ttl_ms }
-}
-
-#[cfg(test)]
-mod tests {
-    use prost::Message as _;
-
-    use super::*;
-
-    #[test]
-    fn items_are_counted_as_the_decoder_would() {
-        let item = v1::BatchGetItem { get: Some(v1::GetRequest { key: "k".into() }), context: None };
-        for items in [0, 1, 7] {
-            let request = v1::BatchGetRequest { items: vec![item.clone(); items] };
-            assert_eq!(count_items(&request.encode_to_vec()), items);
-        }
-        // Empty items, a field of another number, and what is no message.
-        assert_eq!(count_items(b"\x0a\0\x0a\0\x10\x05\x0a\0"), 3);
-        assert_eq!(count_items(b"\xff\xff"), 0);
-    }
 }

@@ -1,4 +1,6 @@
+use bytes::Bytes;
 use proptest::prelude::*;
+use prost::Message as _;
 
 use super::*;
 
@@ -6,6 +8,12 @@ const TTL: TtlPolicy = TtlPolicy { default_ms: Some(500), max_ms: 1000 };
 
 fn store() -> v1::StoreRequest {
     v1::StoreRequest { key: "k".to_owned(), val: Bytes::from_static(b"v"), ..Default::default() }
+}
+
+fn calls(calls: Vec<v1::PipelineCall>) -> Result<PipelineCalls, Failure> {
+    let mut read = PipelineCalls::default();
+    read.read(v1::PipelineRequest { calls }.encode_to_vec().into())?;
+    Ok(read)
 }
 
 fn blamed(failure: Failure) -> String {
@@ -82,18 +90,35 @@ fn a_cursor_that_is_not_larders_is_refused() {
 fn a_batch_has_1_to_10000_items_and_a_pipeline_message_up_to_1024() {
     assert!(batch_size(1).is_ok() && batch_size(10_000).is_ok());
     assert_eq!((batch_size(0), batch_size(10_001)), (Err(Failure::BatchSize(0)), Err(Failure::BatchSize(10_001))));
-    assert_eq!((pipeline_size(1024), pipeline_size(1025)), (Ok(()), Err(Failure::PipelineSize(1025))));
+    let of = |count: u64| calls((1..=count).map(|id| v1::PipelineCall { id, ..Default::default() }).collect());
+    assert_eq!(of(1024).map(|calls| calls.len()).unwrap(), 1024);
+    assert_eq!(of(1025).unwrap_err(), Failure::PipelineSize(1025));
 }
 
 #[test]
 fn an_inner_call_needs_an_operation_and_has_no_token() {
     let call = |operation| v1::PipelineCall { id: 1, operation, ..Default::default() };
-    let operation = |call: &v1::PipelineCall| pipeline_operation(call, TTL).map(drop).map_err(blamed);
-    assert_eq!(operation(&call(None)), Err("operation".to_owned()));
+    let operation = |call: v1::PipelineCall| {
+        let calls = calls(vec![call]).map_err(blamed)?;
+        calls.first().unwrap().operation(TTL).map(drop).map_err(blamed)
+    };
+    assert_eq!(operation(call(None)), Err("operation".to_owned()));
     let with_token = v1::StoreRequest { account_token: "t".to_owned(), ..store() };
     let with_token = call(Some(v1::pipeline_call::Operation::Store(with_token)));
-    assert_eq!(operation(&with_token), Err("account_token".to_owned()));
-    assert_eq!(pipeline_id(&v1::PipelineCall::default()).map_err(blamed), Err("id".to_owned()));
+    assert_eq!(operation(with_token), Err("account_token".to_owned()));
+    assert_eq!(operation(v1::PipelineCall::default()), Err("id".to_owned()));
+}
+
+#[test]
+fn items_are_counted_as_the_decoder_would() {
+    let item = v1::BatchGetItem { get: Some(v1::GetRequest { key: "k".into() }), context: None };
+    for items in [0, 1, 7] {
+        let request = v1::BatchGetRequest { items: vec![item.clone(); items] };
+        assert_eq!(count_items(&request.encode_to_vec()), items);
+    }
+    // Empty items, a field of another number, and what is no message.
+    assert_eq!(count_items(b"\x0a\0\x0a\0\x10\x05\x0a\0"), 3);
+    assert_eq!(count_items(b"\xff\xff"), 0);
 }
 
 #[test]
