@@ -25,7 +25,8 @@ pub fn home_hash(account: &AccountId) -> u64 {
 
 /// As [`route_hash`], for a key that was checked when it was stored.
 pub(super) fn hash_bytes(account: &[u8], key: &[u8]) -> u64 {
-    let plain = key.iter().all(|&byte| is_plain(byte));
+    // Not `all`, which looks at one byte after the other to stop at the first.
+    let plain = key.iter().fold(true, |plain, &byte| plain & is_plain(byte));
     let length = account.len() + 1 + key.len();
     if plain && length <= ON_STACK_BYTES {
         let mut route = [0; ON_STACK_BYTES];

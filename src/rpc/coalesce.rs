@@ -88,6 +88,11 @@ impl<T: AsyncWrite + Unpin> Coalesce<T> {
     /// Takes what fits into the buffer; `None` when it is full.
     fn hold(&mut self, slices: &[IoSlice<'_>]) -> Option<usize> {
         let before = self.held.len();
+        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+        // h2 hands large answers over frame by frame: at once, in place of by doubling.
+        if before < KEPT_BYTES && before + offered > KEPT_BYTES {
+            self.held.reserve(MAX_HELD_BYTES - before);
+        }
         for slice in slices {
             let room = MAX_HELD_BYTES - self.held.len();
             let take = room.min(slice.len());

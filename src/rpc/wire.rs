@@ -2,10 +2,22 @@
 //! fields. What prost writes of the same message has the same bytes.
 
 use bytes::{BufMut as _, BytesMut};
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+use prost::encoding::{WireType, encoded_len_varint, key_len};
 
 /// Bytes before a message: a flag and the length.
 pub const PREFIX_BYTES: usize = 5;
+
+/// Bytes of one varint at most.
+const VARINT_BYTES: usize = 10;
+
+/// Varints that one [`Heads`] takes at most.
+const MAX_VARINTS: usize = 6;
+
+/// Keys, lengths and numbers of fields, gathered and appended in one piece: byte by byte, each would ask the buffer for room.
+struct Heads {
+    bytes: [u8; MAX_VARINTS * VARINT_BYTES],
+    length: usize,
+}
 
 /// Appends a frame's prefix. Messages are bounded far below 4 GiB.
 pub fn put_prefix(length: usize, buffer: &mut BytesMut) {
@@ -41,14 +53,104 @@ pub fn put_bytes(tag: u32, bytes: &[u8], buffer: &mut BytesMut) {
 
 /// Appends the head of a message field; its content must follow.
 pub fn put_nested(tag: u32, length: usize, buffer: &mut BytesMut) {
-    encode_key(tag, WireType::LengthDelimited, buffer);
-    encode_varint(length as u64, buffer);
+    let mut heads = Heads::new();
+    heads.nested(tag, length);
+    heads.put(buffer);
+}
+
+/// Appends the heads of a message field whose first field is a number and whose second is a message, and that number: what
+/// stands before the content of a result.
+pub fn put_numbered(tag: u32, length: usize, number: (u32, u64), nested: (u32, usize), buffer: &mut BytesMut) {
+    let mut heads = Heads::new();
+    heads.nested(tag, length);
+    heads.number(number.0, number.1);
+    heads.nested(nested.0, nested.1);
+    heads.put(buffer);
 }
 
 /// Appends a number field, unless it is 0.
 pub fn put_number(tag: u32, number: u64, buffer: &mut BytesMut) {
-    if number != 0 {
-        encode_key(tag, WireType::Varint, buffer);
-        encode_varint(number, buffer);
+    put_numbers([(tag, number)], buffer);
+}
+
+/// Appends number fields, each unless it is 0.
+pub fn put_numbers<const N: usize>(numbers: [(u32, u64); N], buffer: &mut BytesMut) {
+    const { assert!(2 * N <= MAX_VARINTS, "a key and a number each") };
+    let mut heads = Heads::new();
+    for (tag, number) in numbers {
+        heads.number(tag, number);
+    }
+    heads.put(buffer);
+}
+
+impl Heads {
+    fn new() -> Self {
+        Self { bytes: [0; MAX_VARINTS * VARINT_BYTES], length: 0 }
+    }
+
+    fn nested(&mut self, tag: u32, length: usize) {
+        self.key(tag, WireType::LengthDelimited);
+        self.varint(length as u64);
+    }
+
+    fn number(&mut self, tag: u32, number: u64) {
+        if number != 0 {
+            self.key(tag, WireType::Varint);
+            self.varint(number);
+        }
+    }
+
+    fn key(&mut self, tag: u32, wire_type: WireType) {
+        self.varint(u64::from(tag << 3 | wire_type as u32));
+    }
+
+    fn varint(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.byte(number | 0x80);
+            number >>= 7;
+        }
+        self.byte(number);
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the rest of the number comes in the bytes after it")]
+    fn byte(&mut self, byte: u64) {
+        self.bytes[self.length] = byte as u8;
+        self.length += 1;
+    }
+
+    fn put(&self, buffer: &mut BytesMut) {
+        buffer.put_slice(&self.bytes[..self.length]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::encoding::{encode_key, encode_varint};
+
+    use super::*;
+
+    #[test]
+    fn numbers_of_all_lengths_are_written_as_prost_writes_them() {
+        for number in (0..64).map(|bits| u64::MAX >> bits).chain([1, 127, 128, 300]) {
+            for tag in [1, 15, 16, 536_870_911] {
+                let (mut ours, mut theirs) = (BytesMut::new(), BytesMut::new());
+                put_numbers([(tag, number), (1, 0), (2, number)], &mut ours);
+                for tag in [tag, 2] {
+                    encode_key(tag, WireType::Varint, &mut theirs);
+                    encode_varint(number, &mut theirs);
+                }
+                assert_eq!(ours, theirs);
+            }
+        }
+    }
+
+    #[test]
+    fn the_heads_of_a_result_are_what_they_are_one_by_one() {
+        let (mut whole, mut parts) = (BytesMut::new(), BytesMut::new());
+        put_numbered(1, 70_000, (1, u64::MAX), (2, 69_000), &mut whole);
+        put_nested(1, 70_000, &mut parts);
+        put_number(1, u64::MAX, &mut parts);
+        put_nested(2, 69_000, &mut parts);
+        assert_eq!(whole, parts);
     }
 }

@@ -122,7 +122,7 @@ impl<I: Item> Batch<I> {
                 .pass(wall, &principal, now_us)
                 .and_then(|()| item::in_time(context, self.read_at, now))
                 .map_err(Cannot::Fail);
-            if passed.is_ok() && self.abroad.must_wait(next.key(), I::UNARY) {
+            if passed.is_ok() && self.abroad.must_wait(|| next.key(), I::UNARY) {
                 self.leave(call, span, None);
                 continue;
             }

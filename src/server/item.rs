@@ -11,7 +11,7 @@ use tonic::Code;
 
 use super::call::Call;
 use super::codec::PREFIX_BYTES;
-use super::codec::encode::{nested_len, number_len, put_nested, put_number};
+use super::codec::encode::{nested_len, number_len, put_nested, put_numbered};
 use super::forward::Forward;
 use super::held::Share;
 use super::method::Method;
@@ -27,11 +27,16 @@ use crate::rpc::trace::Trace;
 /// Bytes of one message of results. A single result that is larger goes alone.
 pub const CHUNK_BYTES: usize = 512 * 1024;
 
+/// Bytes that a message of results is given room for at once, because the one before had as many.
+const MAX_EXPECTED_BYTES: usize = 128 * 1024;
+
 /// A message of results that is being made: `repeated Result results = 1`, where a result has its number as field 1.
 pub struct Results {
     buffer: BytesMut,
     /// Of the bytes that calls may hold: this message, and once it is taken, until it has been sent.
     share: Share,
+    /// Bytes to make room for when the next message begins: as many as the last had.
+    expected: usize,
 }
 
 /// Whether a result went into the message.
@@ -66,7 +71,7 @@ impl Results {
     /// None yet.
     #[must_use]
     pub fn new(share: Share) -> Self {
-        Self { buffer: BytesMut::new(), share }
+        Self { buffer: BytesMut::new(), share, expected: 0 }
     }
 
     #[must_use]
@@ -125,9 +130,7 @@ impl Results {
             self.start(whole);
         }
         self.buffer.reserve(whole);
-        put_nested(RESULTS, result, &mut self.buffer);
-        put_number(NUMBER, number, &mut self.buffer);
-        put_nested(tag, length, &mut self.buffer);
+        put_numbered(RESULTS, result, (NUMBER, number), (tag, length), &mut self.buffer);
         encode(&mut self.buffer);
     }
 
@@ -176,6 +179,7 @@ impl Results {
 
     /// The message so far, as a frame; begins the next.
     pub fn take(&mut self) -> Bytes {
+        self.expected = self.buffer.len().min(MAX_EXPECTED_BYTES);
         let length = u32::try_from(self.buffer.len().saturating_sub(PREFIX_BYTES)).unwrap_or(u32::MAX);
         if let Some(prefix) = self.buffer.get_mut(1..PREFIX_BYTES) {
             prefix.copy_from_slice(&length.to_be_bytes());
@@ -184,7 +188,7 @@ impl Results {
     }
 
     fn start(&mut self, bytes: usize) {
-        self.buffer.reserve(PREFIX_BYTES + bytes);
+        self.buffer.reserve(self.expected.max(PREFIX_BYTES + bytes));
         self.buffer.put_bytes(0, PREFIX_BYTES);
     }
 }

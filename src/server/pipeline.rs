@@ -185,7 +185,7 @@ impl Pipeline {
                 .and_then(|()| item::in_time(context, self.read_at, now))
                 .and_then(|()| may(next, principal))
                 .map_err(Cannot::Fail);
-            if passed.is_ok() && self.abroad.must_wait(next.key(), unary(next)) {
+            if passed.is_ok() && self.abroad.must_wait(|| next.key(), unary(next)) {
                 self.leave(call, principal, span, None);
                 continue;
             }

@@ -6,9 +6,9 @@
 
 use std::collections::HashSet;
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use prost::Message as _;
-use prost::encoding::{WireType, decode_key, decode_varint};
+use prost::encoding::{WireType, decode_varint};
 
 use super::{
     MISSING, Operation, StoreCall, TtlPolicy, condition, count_items, decode, delete_call, entry, get_call,
@@ -166,7 +166,11 @@ impl PipelineCalls {
             if self.places.len() == MAX_PIPELINE_CALLS {
                 return Err(Unusual);
             }
-            self.places.push(Place::read(message, call)?);
+            // Written where it stays.
+            self.places.push(Place::EMPTY);
+            if let Some(place) = self.places.last_mut() {
+                place.read(message, call)?;
+            }
         }
         Ok(())
     }
@@ -277,24 +281,24 @@ impl<'a> PipelineCall<'a> {
 }
 
 impl Place {
-    fn read(message: &[u8], call: Span) -> Result<Self, Unusual> {
-        let mut place = Self { id: 0, context: None, whole: None, request: Request::Missing };
+    const EMPTY: Self = Self { id: 0, context: None, whole: None, request: Request::Missing };
+
+    fn read(&mut self, message: &[u8], call: Span) -> Result<(), Unusual> {
         let mut fields = Fields::of(message, call);
         while let Some(field) = fields.next()? {
             match field {
-                (1, Field::Number(id)) => place.id = id,
-                (2, Field::Bytes(span)) if place.context.is_none() => {
-                    let context = v1::CallContext::decode(span.of(message));
-                    place.context = Some(context.map_err(|_| Unusual)?);
+                (1, Field::Number(id)) => self.id = id,
+                (2, Field::Bytes(span)) if self.context.is_none() => {
+                    self.context = Some(read_context(Fields::of(message, span))?);
                 }
-                (number, Field::Bytes(span)) if place.whole.is_none() => {
-                    place.request = Request::read(number, message, span)?;
-                    place.whole = Some(span);
+                (number, Field::Bytes(span)) if self.whole.is_none() => {
+                    self.request = Request::read(number, message, span)?;
+                    self.whole = Some(span);
                 }
                 _ => return Err(Unusual),
             }
         }
-        Ok(place)
+        Ok(())
     }
 }
 
@@ -352,25 +356,37 @@ impl<'a> Fields<'a> {
         Self { message, rest: span.of(message), end: span.end as usize }
     }
 
+    #[inline]
     fn next(&mut self) -> Result<Option<(u32, Field)>, Unusual> {
-        if self.rest.is_empty() {
-            return Ok(None);
+        let Some((&key, rest)) = self.rest.split_first() else { return Ok(None) };
+        self.rest = rest;
+        // Every field that is read here has a number below 16, and so a key of one byte.
+        let (number, wire_type) = (u32::from(key >> 3), key & 7);
+        if key >= 0x80 || number == 0 {
+            return Err(Unusual);
         }
-        let (number, wire_type) = decode_key(&mut self.rest).map_err(|_| Unusual)?;
-        let value = match wire_type {
-            WireType::Varint | WireType::LengthDelimited => decode_varint(&mut self.rest).map_err(|_| Unusual)?,
-            _ => return Err(Unusual),
-        };
-        if wire_type == WireType::Varint {
+        let value = self.varint()?;
+        if wire_type == WireType::Varint as u8 {
             return Ok(Some((number, Field::Number(value))));
         }
         let length = usize::try_from(value).map_err(|_| Unusual)?;
-        if length > self.rest.len() {
+        if wire_type != WireType::LengthDelimited as u8 || length > self.rest.len() {
             return Err(Unusual);
         }
         let span = Span::at(self.end - self.rest.len(), length)?;
-        self.rest.advance(length);
+        self.rest = &self.rest[length..];
         Ok(Some((number, Field::Bytes(span))))
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Result<u64, Unusual> {
+        match self.rest {
+            [byte, rest @ ..] if *byte < 0x80 => {
+                self.rest = rest;
+                Ok(u64::from(*byte))
+            }
+            _ => decode_varint(&mut self.rest).map_err(|_| Unusual),
+        }
     }
 }
 
@@ -386,8 +402,28 @@ impl Span {
 
     /// The same, if it is text.
     fn text(self, message: &[u8]) -> Result<Self, Unusual> {
-        str::from_utf8(self.of(message)).map(|_| self).map_err(|_| Unusual)
+        let bytes = self.of(message);
+        // Most keys are ASCII, which is seen many bytes at a time.
+        if bytes.is_ascii() || str::from_utf8(bytes).is_ok() { Ok(self) } else { Err(Unusual) }
     }
+
+    fn to_text(self, message: &[u8]) -> Result<String, Unusual> {
+        str::from_utf8(self.of(message)).map(str::to_owned).map_err(|_| Unusual)
+    }
+}
+
+fn read_context(mut fields: Fields<'_>) -> Result<v1::CallContext, Unusual> {
+    let mut context = v1::CallContext::default();
+    while let Some(field) = fields.next()? {
+        match field {
+            (1, Field::Number(number)) => context.timeout_ms = number,
+            (2, Field::Number(number)) => context.dry_run = number != 0,
+            (3, Field::Bytes(span)) => context.traceparent = span.to_text(fields.message)?,
+            (4, Field::Bytes(span)) => context.tracestate = span.to_text(fields.message)?,
+            _ => return Err(Unusual),
+        }
+    }
+    Ok(context)
 }
 
 fn encode(asked: &Asked) -> Bytes {

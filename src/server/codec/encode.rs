@@ -7,7 +7,9 @@ use prost::Message;
 use super::PREFIX_BYTES;
 use crate::cache::store::EntryRef;
 use crate::cache::version::Now;
-pub use crate::rpc::wire::{bytes_len, nested_len, number_len, put_bytes, put_nested, put_number, put_prefix};
+pub use crate::rpc::wire::{
+    bytes_len, nested_len, number_len, put_bytes, put_nested, put_number, put_numbered, put_numbers, put_prefix,
+};
 
 /// Field numbers of `GetResponse` and `DumpItem`.
 const VAL: u32 = 1;
@@ -79,8 +81,7 @@ impl<'a> Value<'a> {
                 Source::Shared(value) => buffer.put_slice(value),
             }
         }
-        put_number(VERSION, self.version, buffer);
-        put_number(REMAINING_TTL_MS, self.remaining_ttl_ms, buffer);
+        put_numbers([(VERSION, self.version), (REMAINING_TTL_MS, self.remaining_ttl_ms)], buffer);
     }
 
     /// The message as a frame of its own.

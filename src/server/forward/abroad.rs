@@ -119,8 +119,8 @@ impl Abroad {
 
     /// Whether an item on this key has to wait for others, so that it must not be tried here either.
     #[must_use]
-    pub fn must_wait(&self, key: &str, method: Method) -> bool {
-        !self.lanes.is_empty() && self.lanes.get(key).is_some_and(|lane| lane.holds_back(method))
+    pub fn must_wait<'a>(&self, key: impl FnOnce() -> &'a str, method: Method) -> bool {
+        !self.lanes.is_empty() && self.lanes.get(key()).is_some_and(|lane| lane.holds_back(method))
     }
 
     /// Begins an item that could not be carried out here, for the reason given; without a reason, one that

@@ -15,7 +15,7 @@ use crate::ownership::shard::Standing;
 use crate::rpc::convert;
 use crate::rpc::failure::Failure;
 use crate::rpc::proto::peer::v1 as peer;
-use crate::server::codec::encode::{self, bytes_len, number_len, put_bytes, put_number, put_prefix};
+use crate::server::codec::encode::{self, bytes_len, number_len, put_bytes, put_numbers, put_prefix};
 use crate::server::forward::Cannot;
 use crate::server::method::Method;
 use crate::server::wall::Wall;
@@ -190,7 +190,6 @@ fn put_item(item: &PageItem, form: Form, frames: &mut BytesMut) {
     put_prefix(length, frames);
     put_bytes(KEY, item.key.as_bytes(), frames);
     put_bytes(VAL, &item.value, frames);
-    put_number(VERSION, version, frames);
-    put_number(REMAINING_TTL_MS, ttl, frames);
+    put_numbers([(VERSION, version), (REMAINING_TTL_MS, ttl)], frames);
     put_bytes(CURSOR, &cursor, frames);
 }
