@@ -95,24 +95,24 @@ class Release:
         return base64.b64decode(self.json("secret", f"{self.fullname}-accounts")["data"]["token"]).decode()
 
     def larder(self, *words):
-        """The command, in a pod of the release."""
-        command = ["exec", "-i", f"deployment/{self.fullname}", "--", "/larder", *words, "--token-file", "/dev/stdin", "--timeout", "10s"]
-        return self.kubectl(*command, input=self.token)
+        """The command, in a pod of the release. (The token not by standard input: some runtimes lose that of `exec` now and then.)"""
+        command = ["exec", f"deployment/{self.fullname}", "--", "/larder", *words, "--token", self.token, "--timeout", "10s"]
+        return self.kubectl(*command)
 
     def page(self, pod, path):
-        """A page of a pod's admin port, by way of the API server."""
-        return self.kubectl("get", "--raw", f"/api/v1/namespaces/{self.namespace}/pods/{pod}:7073/proxy/{path}")
+        """A page of a pod's admin port, by way of the API server; nothing while nobody answers."""
+        return self.kubectl("get", "--raw", f"/api/v1/namespaces/{self.namespace}/pods/{pod}:7073/proxy/{path}", check=False)
 
     def metrics(self, *names):
-        """Sums over the pods that serve."""
+        """Sums over the pods that serve, of metrics by their names or of samples by name and labels."""
         sums = dict.fromkeys(names, 0.0)
         for pod in self.pods():
             if not ready(pod) or "deletionTimestamp" in pod["metadata"]:
                 continue
             for line in self.page(pod["metadata"]["name"], "metrics").splitlines():
-                name = line.split("{")[0].split(" ")[0]
-                if name in sums:
-                    sums[name] += float(line.rsplit(" ", 1)[1])
+                sample, _, value = line.rpartition(" ")
+                for name in {sample, sample.split("{")[0]} & sums.keys():
+                    sums[name] += float(value)
         return sums
 
     def left(self):

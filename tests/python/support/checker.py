@@ -51,16 +51,21 @@ class Checker:
     """Calls at a planned rate, whatever becomes of those before. One store per key is under way at a time, and each has the
     next number of its key."""
 
-    def __init__(self, addresses, rate=250, keys=2000, stores=0.1, value_bytes=1024):
+    def __init__(self, addresses, rate=250, keys=2000, stores=0.1, value_bytes=1024, token=TOKEN, deadline=DEADLINE, connect=None):
+        """`connect` makes the channel, if it is not to be in the clear to all `addresses`."""
         self.rate, self.stores, self.value_bytes = rate, stores, value_bytes
+        self.metadata, self.deadline = bearer(token), deadline
         self.keys = [f"checked/{n}" for n in range(keys)]
         self.begun, self.acknowledged = dict.fromkeys(self.keys, 0), dict.fromkeys(self.keys, 0)
         self.busy = set()
-        self.planned = self.done = self.in_flight = 0
+        self.planned = self.done = self.finished = self.in_flight = 0
         self.failed, self.lost, self.stale = [], set(), []
+        # When each call ended, by the monotonic clock, and how long it took, both in seconds.
+        self.times = []
         self.lock = threading.Lock()
         self.stopping = threading.Event()
-        self.channel = grpc.insecure_channel("ipv4:" + ",".join(addresses), options=list(OPTIONS.items()))
+        connect = connect or grpc.insecure_channel
+        self.channel = connect("ipv4:" + ",".join(addresses), options=list(OPTIONS.items()))
         self.stub = cache_pb2_grpc.CacheStub(self.channel)
         self.thread = threading.Thread(target=self._run, daemon=True)
 
@@ -72,6 +77,7 @@ class Checker:
         until("every key is stored", self._idle, 30)
         assert not self.failed, self.failed[:5]
         self.done = 0
+        self.times.clear()
         self.thread.start()
         return self
 
@@ -80,10 +86,10 @@ class Checker:
         self.thread.join(timeout=10)
         self.channel.close()
 
-    def goes_on(self):
-        """Waits until as many calls were made as are planned in half a second."""
-        enough = self.done + self.rate // 2
-        until("the load goes on", lambda: self.done >= enough, 30)
+    def goes_on(self, seconds=0.5):
+        """Waits until as many calls were made as are planned in that time."""
+        enough = self.done + self.rate * seconds
+        until("the load goes on", lambda: self.done >= enough, 30 + seconds)
 
     def stop(self):
         """Ends the calls and reads every key once more."""
@@ -91,7 +97,8 @@ class Checker:
         self.stopping.set()
         self.thread.join(timeout=10)
         until("every call ends", self._idle, 30)
-        done = self.done
+        # What comes after these is no part of the open loop.
+        done = self.finished = self.done
         for key in self.keys:
             self._room()
             self._get(key)
@@ -157,12 +164,16 @@ class Checker:
         self._call(self.stub.Get, cache_pb2.GetRequest(key=key), ended)
 
     def _call(self, method, request, ended):
+        began = time.monotonic()
+
         def over(call):
             ended(call)
+            now = time.monotonic()
             with self.lock:
                 self.in_flight -= 1
                 self.done += 1
+                self.times.append((now, now - began))
 
         with self.lock:
             self.in_flight += 1
-        method.future(request, metadata=bearer(TOKEN), timeout=DEADLINE).add_done_callback(over)
+        method.future(request, metadata=self.metadata, timeout=self.deadline).add_done_callback(over)
