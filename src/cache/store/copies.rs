@@ -170,6 +170,8 @@ impl Copies for StoreCopies {
     }
 
     fn lend(&mut self, place: &Place, to: &MemberId) -> Option<Frozen<Carried>> {
+        // An account is never forgotten: one that only others name is not made here.
+        self.tenant(&place.key.space)?;
         let mut room = self.room_for(ShardView::<u64>::LENT_BYTES);
         self.at(place, |shard, hashes, at| {
             let copy = frozen(shard, at?, self.now);

@@ -1,6 +1,8 @@
 //! What a removal leaves at a member (rules 8 and 10), whichever way an entry goes.
 
 use super::*;
+use crate::cache::key::AccountId;
+use crate::cache::route::route_hash;
 use crate::cache::version::Version;
 use crate::ownership::Arcs;
 use crate::ownership::copies::{Copies, Frozen};
@@ -189,6 +191,16 @@ fn a_copy_that_expires_or_is_evicted_becomes_a_tombstone_of_the_same_version_and
         member.copies.drop_through(&MemberId::new("other", 0), &place);
         assert_eq!((member.entry(&place), member.store.stats().memory_bytes), (None, 0), "{way:?}");
     }
+}
+
+#[test]
+fn an_account_that_only_another_replica_names_is_not_made() {
+    let mut member = Member::new();
+    let accounts = member.copies.tenants().len();
+    let key = Name { space: AccountId::new("unheard-of").unwrap(), key: "k".into() };
+    let place = Place { hash: route_hash(&key.space, super::key("k")), key };
+    assert_eq!(member.copies.lend(&place, &MemberId::new("other", 0)), None);
+    assert_eq!(member.copies.tenants().len(), accounts);
 }
 
 #[test]
