@@ -129,6 +129,24 @@ pub enum Answer<K, V> {
     Noted,
 }
 
+impl<K, V> Answer<K, V> {
+    /// Is this of the kind that answers such a request? A ping is answered under any view.
+    #[must_use]
+    pub fn is_to<Key>(&self, request: &Request<Key>) -> bool {
+        match self {
+            Self::Cleared { .. } => matches!(request, Request::Claim),
+            Self::Copies(_) => matches!(request, Request::Fetch(_)),
+            Self::Page { .. } => matches!(request, Request::Pull { .. }),
+            Self::DoneOk => matches!(request, Request::Done { .. }),
+            Self::Stale => !matches!(request, Request::Ping),
+            Self::Pong { .. } => matches!(request, Request::Ping),
+            Self::Leased(_) => matches!(request, Request::Lease(_)),
+            Self::Counted(_) => matches!(request, Request::Count(_)),
+            Self::Noted => matches!(request, Request::AskAgain(_)),
+        }
+    }
+}
+
 /// A member that the sender of a `Pong` cannot reach.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unreachable {

@@ -17,7 +17,7 @@ mod copies;
 mod exchange;
 mod quota;
 
-pub use exchange::{answer_of, answer_to, request_of, request_to};
+pub use exchange::{answer_of, answer_of_kind, answer_to, request_of, request_to};
 
 /// The newest protocol between replicas that this release speaks, and the only one.
 pub const PROTOCOL: u32 = 1;

@@ -8,6 +8,7 @@ use crate::cache::quota::Budget;
 use crate::cache::route::route_hash;
 use crate::cache::store::{Carried, Name, Place, RememberedRequest};
 use crate::cache::version::{Now, Version};
+use crate::ownership::MAX_CLOCK_AHEAD_US;
 use crate::ownership::copies::Frozen;
 use crate::rpc::proto::peer::v1 as pb;
 
@@ -53,7 +54,7 @@ pub(super) fn copy_to(place: &Place, copy: &Frozen<Carried>, now: Now) -> pb::Co
 
 pub(super) fn copy_of(copy: pb::Copy, now: Now) -> Result<(Place, Frozen<Carried>), Malformed> {
     let place = place_of(copy.name)?;
-    let version = version_of(copy.version)?;
+    let version = version_of(copy.version, now)?;
     let value = copy.entry.map(|entry| entry_of(entry, now)).transpose()?;
     if value.as_ref().is_some_and(|carried| carried.value.len() + place.key.key.len() > MAX_ENTRY_BYTES) {
         return Err(Malformed("an entry over the largest size"));
@@ -110,13 +111,19 @@ fn remembered_of(request: pb::RememberedRequest, now: Now) -> Result<RememberedR
     Ok(RememberedRequest {
         id: request.id.into(),
         value: request.value,
-        version: version_of(request.version)?,
+        version: version_of(request.version, now)?,
         until_ms: now.monotonic_ms + request.remaining_ms.min(REMEMBER_REQUEST_ID_MS),
     })
 }
 
-fn version_of(number: u64) -> Result<Version, Malformed> {
-    if number == 0 { Err(Malformed("a copy without a version")) } else { Ok(Version::from_u64(number)) }
+/// Rule 19, for what a message contains too: whoever takes a copy takes its version for a time that has been.
+fn version_of(number: u64, now: Now) -> Result<Version, Malformed> {
+    let version = Version::from_u64(number);
+    match number {
+        0 => Err(Malformed("a copy without a version")),
+        _ if version.clock_us() > now.wall_us + MAX_CLOCK_AHEAD_US => Err(Malformed("a version over an hour ahead")),
+        _ => Ok(version),
+    }
 }
 
 pub(super) fn account_of(text: &str) -> Result<AccountId, Malformed> {

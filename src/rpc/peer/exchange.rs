@@ -92,6 +92,19 @@ pub fn answer_to(answer: Answer<Name, Carried>, now: Now) -> Reply {
     }
 }
 
+/// As [`answer_of`], to this request.
+///
+/// # Errors
+/// When it is malformed, or answers requests of another kind: it would count as what nobody said.
+pub fn answer_of_kind(
+    request: &Request<Name>,
+    answer: Option<Reply>,
+    now: Now,
+) -> Result<Answer<Name, Carried>, Malformed> {
+    let answer = answer_of(answer, now)?;
+    if answer.is_to(request) { Ok(answer) } else { Err(Malformed("an answer of another kind than its request")) }
+}
+
 /// # Errors
 /// When it is malformed.
 pub fn answer_of(answer: Option<Reply>, now: Now) -> Result<Answer<Name, Carried>, Malformed> {

@@ -11,9 +11,9 @@ use crate::cache::version::{Now, Version};
 use crate::ownership::copies::Frozen;
 use crate::ownership::message::{Answer, CountAsk, Counted, LeaseReply, LeaseRequest, Request, Unreachable};
 
-const NOW: Now = Now { monotonic_ms: 1_000_000, wall_us: 0 };
+const NOW: Now = Now { monotonic_ms: 1_000_000, wall_us: 1 << 51 };
 /// The receiver's clock shows something else at the same moment.
-const THERE: Now = Now { monotonic_ms: 77, wall_us: 0 };
+const THERE: Now = Now { monotonic_ms: 77, wall_us: 1 << 51 };
 
 fn account() -> impl Strategy<Value = AccountId> {
     "[a-z0-9-]{1,63}".prop_map(|text| AccountId::new(&text).unwrap())
@@ -30,8 +30,9 @@ fn member() -> impl Strategy<Value = MemberId> {
     ("[a-z0-9-]{1,60}", any::<u64>()).prop_map(|(uid, boot)| MemberId::new(&uid, boot))
 }
 
+/// Of any time up to [`NOW`].
 fn version() -> impl Strategy<Value = Version> {
-    (1..u64::MAX).prop_map(Version::from_u64)
+    (1..NOW.wall_us << 12).prop_map(Version::from_u64)
 }
 
 /// Times are relative to [`NOW`], so that one can say what they are at the receiver.
@@ -150,6 +151,24 @@ proptest! {
     }
 
     #[test]
+    fn an_answer_counts_only_for_a_request_of_its_kind(request in request(), answer in answer()) {
+        let kind = |it: &dyn std::fmt::Debug| format!("{it:?}").split(|c: char| !c.is_alphanumeric()).next().unwrap().to_owned();
+        let expected = match &*kind(&request) {
+            "Claim" => "Cleared",
+            "Fetch" => "Copies",
+            "Pull" => "Page",
+            "Done" => "DoneOk",
+            "Ping" => "Pong",
+            "Lease" => "Leased",
+            "Count" => "Counted",
+            _ => "Noted",
+        };
+        let is_to = kind(&answer) == expected || (kind(&answer) == "Stale" && expected != "Pong");
+        let heard = answer_of_kind(&request, Some(answer_to(answer, NOW)), NOW);
+        prop_assert_eq!(heard.is_ok(), is_to);
+    }
+
+    #[test]
     fn a_stamp_says_the_same_at_its_receiver(from in member(), to in member(), digest: u128, clock_us: u64, told: bool) {
         let view = View::default().with_leaving(&from);
         let stamp = Stamp { from, to, digest: Digest::from_u128(digest), view: told.then(|| Arc::new(view)), clock_us };
@@ -208,6 +227,11 @@ fn what_is_malformed_is_refused() {
     let value = vec![0; crate::cache::limits::MAX_ENTRY_BYTES].into();
     let entry = Some(pb::Entry { value, ..Default::default() });
     assert!(page(vec![pb::Copy { entry, ..copy("k", 1) }]).is_err(), "too large");
+    let hour_us = crate::ownership::MAX_CLOCK_AHEAD_US;
+    for (ahead_us, is_taken) in [(hour_us, true), (hour_us + 1, false)] {
+        let copy = copy("k", (NOW.wall_us + ahead_us) << 12 | 1);
+        assert_eq!(page(vec![copy]).is_ok(), is_taken, "rule 19: a clock {ahead_us} us ahead");
+    }
     for stamp in [
         pb::Stamp::default(),
         pb::Stamp { digest: vec![0; 16].into(), ..Default::default() },

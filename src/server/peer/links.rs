@@ -24,7 +24,7 @@ use crate::cache::store::Name;
 use crate::ownership::member::MemberId;
 use crate::ownership::message::{Request, Stamp};
 use crate::rpc::peer::{
-    MAX_EXCHANGE_BYTES, answer_of, hello_of, hello_to, is_refused_connection, request_to, stamp_of, stamp_to,
+    MAX_EXCHANGE_BYTES, answer_of_kind, hello_of, hello_to, is_refused_connection, request_to, stamp_of, stamp_to,
 };
 use crate::rpc::proto::peer::v1::exchange_response::Answer;
 use crate::rpc::proto::peer::v1::{ExchangeRequest, ExchangeResponse};
@@ -203,10 +203,15 @@ async fn talk(
     let mut messages = Messages::new(&head.headers, body, MAX_EXCHANGE_BYTES).map_err(lost)?;
     let answer = messages.single(&shared.held).await.map_err(lost)?;
     let answer = ExchangeResponse::decode(answer).map_err(lost)?;
-    reply_of(shared, to, answer)
+    reply_of(shared, to, request, answer)
 }
 
-fn reply_of(shared: &Shared, (to, address): To<'_>, answer: ExchangeResponse) -> Result<Reply, CallError> {
+fn reply_of(
+    shared: &Shared,
+    (to, address): To<'_>,
+    request: &Request<Name>,
+    answer: ExchangeResponse,
+) -> Result<Reply, CallError> {
     if let Some(Answer::Refused(refusal)) = answer.answer {
         shared.turned_down(to, address, refusal);
         return Err(if is_refused_connection(refusal) { CallError::Refused } else { CallError::Lost });
@@ -216,7 +221,7 @@ fn reply_of(shared: &Shared, (to, address): To<'_>, answer: ExchangeResponse) ->
         return Err(CallError::Lost);
     }
     let stamp = stamp_of(answer.stamp).map_err(lost)?;
-    let answer = answer_of(answer.answer, shared.config.clock.now()).map_err(lost)?;
+    let answer = answer_of_kind(request, answer.answer, shared.config.clock.now()).map_err(lost)?;
     Ok((stamp, answer))
 }
 
