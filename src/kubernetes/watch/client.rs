@@ -87,3 +87,79 @@ fn authorization(file: impl AsRef<Path>) -> Result<HeaderValue, BoxError> {
     value.set_sensitive(true);
     Ok(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http::Response;
+    use hyper::body::Incoming;
+    use hyper::server::conn::http1;
+    use hyper::service::service_fn as answer_with;
+    use kube::config::AuthInfo;
+    use parking_lot::Mutex;
+    use rustls::ServerConfig;
+    use rustls_pki_types::PrivateKeyDer;
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// Who a server is, and the PEM of it.
+    fn identity() -> (ServerConfig, String) {
+        let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::try_from(signed.signing_key.serialize_der()).unwrap();
+        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+        let builder = builder.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        (builder.with_single_cert(vec![signed.cert.der().clone()], key).unwrap(), signed.cert.pem())
+    }
+
+    /// Answers one call on each connection, as the next of `identities`; the tokens that came.
+    async fn serve(identities: Vec<ServerConfig>) -> (Uri, Arc<Mutex<Vec<String>>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri = format!("https://localhost:{}", listener.local_addr().unwrap().port()).parse().unwrap();
+        let tokens = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&tokens);
+        tokio::spawn(async move {
+            for identity in identities {
+                let (socket, _) = listener.accept().await.unwrap();
+                // Who does not trust it hangs up.
+                let Ok(tls) = TlsAcceptor::from(Arc::new(identity)).accept(socket).await else { continue };
+                let answer = |request: Request<Incoming>| {
+                    seen.lock().push(request.headers()[AUTHORIZATION].to_str().unwrap().to_owned());
+                    async { Ok::<_, Infallible>(Response::new(String::new())) }
+                };
+                let _ = http1::Builder::new()
+                    .keep_alive(false)
+                    .serve_connection(TokioIo::new(tls), answer_with(answer))
+                    .await;
+            }
+        });
+        (uri, tokens)
+    }
+
+    #[tokio::test]
+    async fn token_and_ca_are_read_again_when_their_files_were_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (token, ca) = (folder.path().join("token"), folder.path().join("ca.crt"));
+        let ((first, first_ca), (second, second_ca)) = (identity(), identity());
+        std::fs::write(&token, "one\n").unwrap();
+        std::fs::write(&ca, first_ca).unwrap();
+        let (uri, tokens) = serve(vec![first, second.clone(), second.clone(), second]).await;
+        let mut config = Config::new(uri);
+        config.root_cert_file = Some(ca.clone());
+        config.auth_info = AuthInfo { token_file: Some(token.to_str().unwrap().to_owned()), ..AuthInfo::default() };
+        let client = client(config).unwrap();
+        let ask = || client.request_text(Request::get("/").body(Vec::new()).unwrap());
+
+        ask().await.unwrap();
+        std::fs::write(&token, "two").unwrap();
+        ask().await.unwrap_err();
+        std::fs::write(&ca, second_ca).unwrap();
+        ask().await.unwrap();
+        // Not there while it is replaced: the one of before.
+        std::fs::remove_file(&token).unwrap();
+        ask().await.unwrap();
+        assert_eq!(*tokens.lock(), ["Bearer one", "Bearer two", "Bearer two"]);
+    }
+}
