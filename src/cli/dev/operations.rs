@@ -44,8 +44,7 @@ impl Supervisor {
             ports.free()?;
             places.push((number, ports));
         }
-        let uids: Vec<_> = places.into_iter().map(|(number, ports)| self.join(number, ports)).collect();
-        self.until_serving(&uids).await
+        self.until_serving(&self.join(&places)).await
     }
 
     pub async fn scale(self: &Arc<Self>, replicas: u16, limit: Duration) -> Result<String, Trouble> {
@@ -127,7 +126,7 @@ impl Supervisor {
         if places.len() < count {
             return Err(Trouble::NoPorts { base_port: self.settings.base_port });
         }
-        Ok(places.into_iter().map(|(number, ports)| self.join(number, ports)).collect())
+        Ok(self.join(&places))
     }
 
     async fn until_serving(&self, uids: &[Arc<str>]) -> Result<(), Trouble> {

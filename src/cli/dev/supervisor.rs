@@ -96,15 +96,21 @@ impl Supervisor {
         drop(self.fleet.subscribe().wait_for(so).await);
     }
 
-    /// A new replica, which is started and kept from now on.
-    pub(super) fn join(self: &Arc<Self>, number: u16, ports: Ports) -> Arc<str> {
-        let uid: Arc<str> = format!("dev-{:016x}", rand::random::<u64>()).into();
-        self.change(|fleet| fleet.join(number, ports, Arc::clone(&uid)));
-        let keeper = Arc::clone(self).keep(number, ports, Arc::clone(&uid));
+    /// New replicas, which are started and kept from now on. They are listed all at once: each list that differs is a view of
+    /// the cluster of its own, which voids what the one before has begun.
+    pub(super) fn join(self: &Arc<Self>, places: &[(u16, Ports)]) -> Vec<Arc<str>> {
+        let uids: Vec<Arc<str>> = places.iter().map(|_| format!("dev-{:016x}", rand::random::<u64>()).into()).collect();
+        self.change(|fleet| {
+            for ((number, ports), uid) in places.iter().zip(&uids) {
+                fleet.join(*number, *ports, Arc::clone(uid));
+            }
+        });
         let mut keepers = self.keepers.lock();
         while keepers.try_join_next().is_some() {}
-        keepers.spawn(keeper);
-        uid
+        for ((number, ports), uid) in places.iter().zip(&uids) {
+            keepers.spawn(Arc::clone(self).keep(*number, *ports, Arc::clone(uid)));
+        }
+        uids
     }
 
     /// Marks replicas as leaving and tells their processes, all at once.
