@@ -21,7 +21,6 @@ mod incr;
 mod load;
 mod ndjson;
 mod progress;
-mod retry;
 mod ring;
 mod serve;
 mod stats;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::connect::{Connect, duration, ttl};
+use super::connect::{BULK_RETRIES, BULK_TIMEOUT, Connect, duration, ttl};
 use super::exit::{self, Problem};
 use crate::cache::limits::MAX_KEY_BYTES;
 use crate::client::{Config, Retries};
@@ -182,7 +182,15 @@ impl Bench {
         config.connections = usize::from(self.connections);
         config.unary = self.unary;
         config.retries.attempts = self.attempts;
-        let seats = seats::seats(&config, usize::from(self.threads))?;
+        let patient = Config {
+            retries: BULK_RETRIES,
+            timeout: config.timeout.max(BULK_TIMEOUT),
+            connections: 1,
+            unary: false,
+            ..config.clone()
+        };
+        let threads = usize::from(self.threads);
+        let seats = seats::seats(&config, threads)?;
         let ledger = self.verify.then(|| Ledger::new(run, self.keys, self.mix.has(Operation::Incr)));
         let prefix = self.prefix.clone().unwrap_or_else(|| self.default_prefix(run));
         let picker = self.distribution.over(self.keys);
@@ -190,13 +198,13 @@ impl Bench {
         let (live, stop) = (Live::new()?, Stop::default());
         if !self.no_fill {
             live.phase(&format!("storing {} keys", self.keys));
-            around::fill(&seats, &calls, self.keys)?;
+            around::fill(&seats::seats(&patient, threads)?, &calls, self.keys)?;
         }
         let measured = run::measure(&seats, &calls, amount, &stop, &live)?;
         let end = Stop::default();
         if self.verify {
             live.phase(&format!("reading {} keys", self.keys));
-            around::check(&seats, &calls, self.keys, &end, &live)?;
+            around::check(&seats::seats(&patient, threads)?, &calls, self.keys, &end, &live)?;
         }
         live.clear();
         let tally = measured.tally.clone();

@@ -10,10 +10,14 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::exit::{self, Problem};
-use crate::client::{Client, Config, Routing, Target, Tls, Token};
+use crate::client::{Client, Config, Retries, Routing, Target, Tls, Token};
 
 /// How long a call of a bulk command may take: it shares the connection with megabytes of others.
 pub const BULK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How a bulk command bears with servers that are busy or begin again: for some seconds. It has a window of calls and waits in each of
+/// them, so that it needs no narrow budget to be no storm.
+pub const BULK_RETRIES: Retries = Retries { attempts: 24, percent: 400, per_second: 100 };
 
 /// Threads that read and write files. The allocator keeps what a thread has used, so there are few: with a thread per call a
 /// load of 367 MiB took 507 MiB.
@@ -111,12 +115,12 @@ pub fn ttl(text: &str) -> Result<Duration, String> {
 impl Connect {
     /// The client that the flags describe. Must be called inside a runtime.
     pub fn client(self) -> Result<Client, Problem> {
-        self.client_with(Config::DEFAULT_TIMEOUT)
+        Ok(Client::new(self.config(Config::DEFAULT_TIMEOUT)?)?)
     }
 
-    /// The same with another default for the timeout.
-    pub fn client_with(self, timeout: Duration) -> Result<Client, Problem> {
-        Ok(Client::new(self.config(timeout)?)?)
+    /// The same for a bulk command, which is patient.
+    pub fn bulk_client(self) -> Result<Client, Problem> {
+        Ok(Client::new(Config { retries: BULK_RETRIES, ..self.config(BULK_TIMEOUT)? })?)
     }
 
     /// The same, for one target and no other replica.

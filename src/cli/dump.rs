@@ -1,5 +1,5 @@
 //! `larder dump`: every entry to a directory or to NDJSON, so that `larder load` reads it back. Memory is bounded by a short
-//! queue to the writer; a dump that breaks off goes on from the last entry's cursor.
+//! queue to the writer. A dump that breaks off the library goes on with by itself.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -9,11 +9,10 @@ use bytes::Bytes;
 use clap::Args;
 use tokio::sync::mpsc;
 
-use super::connect::{BULK_TIMEOUT, Connect};
+use super::connect::Connect;
 use super::exit::Problem;
 use super::ndjson;
 use super::progress::{Progress, entries};
-use super::retry::{retry, wait};
 use crate::client::{Client, DumpedEntry, Error};
 
 mod directory;
@@ -50,7 +49,7 @@ enum Sink {
 
 impl Dump {
     pub async fn run(self) -> Result<(), Problem> {
-        let client = self.connect.client_with(BULK_TIMEOUT)?;
+        let client = self.connect.bulk_client()?;
         let sink = Sink::open(&self.path)
             .map_err(|error| Problem::usage(&format!("cannot write {}: {error}", self.path.display())))?;
         let (to, from) = mpsc::channel(MAX_QUEUED);
@@ -75,27 +74,13 @@ impl Dump {
 
 /// Passes every entry on. Ends early, without an error of its own, when the writer does.
 async fn receive(client: &Client, prefix: &str, to: mpsc::Sender<DumpedEntry>) -> Result<(), Error> {
-    let mut cursor = Bytes::new();
-    let mut tries = 0;
-    loop {
-        let mut dump = retry(async || client.dump(prefix, cursor.clone()).await).await?;
-        let error = loop {
-            match dump.next().await {
-                Ok(None) => return Ok(()),
-                Ok(Some(entry)) => {
-                    tries = 0;
-                    cursor = entry.cursor.clone();
-                    if to.send(entry).await.is_err() {
-                        return Ok(());
-                    }
-                }
-                Err(error) => break error,
-            }
-        };
-        tries += 1;
-        let Some(wait) = wait(&error, tries) else { return Err(error) };
-        tokio::time::sleep(wait).await;
+    let mut dump = client.dump(prefix, Bytes::new()).await?;
+    while let Some(entry) = dump.next().await? {
+        if to.send(entry).await.is_err() {
+            break;
+        }
     }
+    Ok(())
 }
 
 /// Writes what comes until there is no more, or writing as such fails.

@@ -11,10 +11,9 @@ use futures::StreamExt as _;
 use tokio::sync::Semaphore;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::connect::{BULK_TIMEOUT, Connect};
+use super::connect::Connect;
 use super::exit::Problem;
 use super::progress::{Progress, entries};
-use super::retry::retry;
 use crate::cache::limits::MAX_ENTRY_BYTES;
 use crate::client::{Client, Error, StoreOptions};
 use crate::rpc::failure::Failure;
@@ -71,7 +70,7 @@ enum Outcome {
 impl Load {
     pub async fn run(self) -> Result<(), Problem> {
         let verb = if self.connect.dry_run { "checked" } else { "loaded" };
-        let client = self.connect.client_with(BULK_TIMEOUT)?;
+        let client = self.connect.bulk_client()?;
         let input = source::open(&self.path)?;
         let mut progress = Progress::new(input.total);
         let budget = Semaphore::new(MAX_BYTES_IN_FLIGHT);
@@ -126,7 +125,7 @@ async fn settle(client: &Client, budget: &Semaphore, prefix: &str, found: Found)
         },
     };
     let options = StoreOptions { ttl, ..StoreOptions::default() };
-    match retry(async || client.store(&key, value.clone(), options).await).await {
+    match client.store(&key, value.clone(), options).await {
         Ok(_) => Outcome::Loaded { bytes: value.len() },
         Err(error) if is_fatal(&error) => Outcome::Fatal(error),
         Err(error) => {

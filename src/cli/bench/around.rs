@@ -1,4 +1,4 @@
-//! What is done before and after a run: every key is stored, and every key is read once more.
+//! What is done before and after a run: every key is stored, and every key is read once more, by clients that are patient.
 
 use futures::StreamExt as _;
 use futures::stream;
@@ -8,19 +8,18 @@ use super::live::Live;
 use super::seats::{Seat, each};
 use super::stop::Stop;
 use crate::cli::exit::Problem;
-use crate::cli::retry::retry;
 use crate::client::Client;
 
 /// Calls of one thread under way at once.
 const BULK: usize = 64;
 
-/// Stores every key once. Each thread takes its part; a temporary error is borne with, another ends the run.
+/// Stores every key once. Each thread takes its part; an error that lasts ends the run.
 pub fn fill(seats: &[Seat], calls: &Calls, keys: u64) -> Result<(), Problem> {
     let part = async |number: usize, client: Client| {
         let keys = (number as u64..keys).step_by(seats.len());
         let fill = async |key| {
-            let filled = retry(async || calls.fill(&client, key).await.failed.map_or(Ok(()), Err)).await;
-            filled.map_err(Problem::from)
+            let filled = calls.fill(&client, key).await;
+            filled.failed.map_or(Ok(()), |error| Err(Problem::from(error)))
         };
         let mut filled = stream::iter(keys).map(fill).buffer_unordered(BULK);
         while let Some(filled) = filled.next().await {
@@ -39,7 +38,7 @@ pub fn check(seats: &[Seat], calls: &Calls, keys: u64, stop: &Stop, live: &Live)
             if stop.is_said() {
                 return ledger.unread(key, &"the bench was stopped");
             }
-            if let Err(error) = retry(async || calls.check(&client, key).await).await {
+            if let Err(error) = calls.check(&client, key).await {
                 ledger.unread(key, &error);
             }
         };
