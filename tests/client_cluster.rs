@@ -169,14 +169,14 @@ async fn members_that_come_and_go_under_load_fail_no_call() {
     cluster.end().await;
 }
 
-#[tokio::test]
-async fn connections_that_end_for_their_age_under_load_fail_no_call() {
+/// Makes so many calls, at least, while every connection ends for its age again and again.
+async fn calls_over_connections_that_end(calls: u64, unary: bool) {
     let mut cluster = TestCluster::empty(&["--connection-age=200ms"]);
     for uid in ["a", "b", "c"] {
         cluster.join(uid).await;
     }
     cluster.settled().await;
-    let client = client(&cluster, "a");
+    let client = Client::new(Config { unary, ..config(address(&cluster, "a")) }).unwrap();
     let load = Load::start(&client, 16);
     wait("connections have ended for their age often", async || {
         let mut ended = 0;
@@ -186,8 +186,34 @@ async fn connections_that_end_for_their_age_under_load_fail_no_call() {
         ended >= 30
     })
     .await;
-    load.end().await;
+    let most = Duration::from_secs(600);
+    let enough = async {
+        while load.calls() < calls {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(most, enough).await.unwrap();
+    let (began, made) = (tokio::time::Instant::now(), load.end().await);
+    eprintln!("0 of {made} calls failed; the last were over after {:?}", began.elapsed());
     cluster.end().await;
+}
+
+#[tokio::test]
+async fn connections_that_end_for_their_age_under_load_fail_no_call() {
+    // A debug build takes ten times the CPU.
+    let calls = if cfg!(debug_assertions) { 10_000 } else { 50_000 };
+    calls_over_connections_that_end(calls, false).await;
+}
+
+#[tokio::test]
+async fn connections_that_end_for_their_age_fail_no_unary_call() {
+    calls_over_connections_that_end(2_000, true).await;
+}
+
+#[tokio::test]
+#[ignore = "full size: cargo test --release --test client_cluster -- --ignored"]
+async fn full_size_connections_that_end_for_their_age_under_load_fail_no_call() {
+    calls_over_connections_that_end(1_000_000, false).await;
 }
 
 /// Passes bytes on between a client and a replica, until it is told to pass none.

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use tokio::time::sleep;
 
 use super::cluster::{Dev, Row, send, serves, until};
-use super::load::{DEADLINE, Load, Plan, Report, name};
+use super::load::{Clients, DEADLINE, Load, Plan, Report, name};
 
 /// Over its deadline, what a call may take for its client's own sake.
 const SLACK: Duration = Duration::from_millis(500);
@@ -44,6 +44,17 @@ async fn kill_one_of_5(plan: Plan) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_replica_takes_its_share_along_and_nothing_else() {
     kill_one_of_5(Plan::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_replica_shows_to_those_who_ask_the_owners_for_a_second() {
+    kill_one_of_5(Plan { clients: Clients::Owners, ..Plan::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "full size: cargo test --release --test dev -- --ignored"]
+async fn full_size_a_killed_replica_asking_the_owners() {
+    kill_one_of_5(Plan { clients: Clients::Owners, ..Plan::full() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,5 @@
-//! Clients that check what they are answered. They know nothing of the ring: each call goes to any replica, or to one for all.
+//! Clients that check what they are answered. They know nothing of the ring: each call goes to any replica, or to one for all; or they
+//! are the library as programs use it.
 //! Calls are begun when they are due, whatever became of those before (an open loop); a run that falls behind its plan is void,
 //! because then it tested something else.
 //!
@@ -59,6 +60,8 @@ pub enum Clients {
     Late(Duration),
     /// The oldest replica, for all.
     One,
+    /// The owner of each key: the library decides, with its own retries and no others.
+    Owners,
 }
 
 /// A run under way.
@@ -224,7 +227,7 @@ impl Shared {
         let seen = self.seen.lock();
         let age = match self.plan.clients {
             Clients::Late(most) => most.mul_f64(rand::random()),
-            Clients::Any | Clients::One => Duration::ZERO,
+            Clients::Any | Clients::One | Clients::Owners => Duration::ZERO,
         };
         let then = Instant::now().checked_sub(age).unwrap_or(self.began);
         let at = seen.partition_point(|(since, _)| *since <= then).max(1) - 1;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "unwrapping is how a test fails")]
 
+mod black_hole;
 mod cluster;
 mod faults;
 mod life;

@@ -53,6 +53,21 @@ async fn scaling_3_to_5_to_2_shows_to_nobody_who_asks_one_replica() {
     scale_3_to_5_to_2(Plan { clients: Clients::One, ..Plan::default() }).await;
 }
 
+/// The library's own retries are all there are.
+fn owners(plan: Plan) -> Plan {
+    Plan { clients: Clients::Owners, ..plan }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scaling_3_to_5_to_2_shows_to_nobody_who_asks_the_owners() {
+    scale_3_to_5_to_2(owners(Plan::default())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rolling_restarts_show_to_nobody_who_asks_the_owners() {
+    restart(2, owners(Plan::default())).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_rolling_restarts_show_to_nobody() {
     restart(3, Plan::default()).await;
@@ -93,6 +108,18 @@ mod full_size {
     #[ignore = "full size: cargo test --release --test dev -- --ignored"]
     async fn ten_rolling_restarts() {
         restart(10, Plan::full()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "full size: cargo test --release --test dev -- --ignored"]
+    async fn scaling_3_to_5_to_2_asking_the_owners() {
+        scale_3_to_5_to_2(owners(Plan::full())).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    #[ignore = "full size: cargo test --release --test dev -- --ignored"]
+    async fn ten_rolling_restarts_asking_the_owners() {
+        restart(10, owners(Plan::full())).await;
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

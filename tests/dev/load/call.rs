@@ -10,7 +10,7 @@ use larder::rpc::token::Token;
 use tokio::time::{Instant, sleep};
 
 use super::super::cluster::TOKEN;
-use super::{DEADLINE, Shared};
+use super::{Clients, DEADLINE, Shared};
 
 /// Between two tries of one call, unless the server asks for more.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -65,6 +65,11 @@ impl Shared {
     where
         F: Future<Output = Result<T, Error>>,
     {
+        if self.plan.clients == Clients::Owners {
+            let tried = call(self.owners()).await;
+            let unknown = tried.as_ref().is_err_and(|error| error.sent() == Sent::Maybe);
+            return (tried, unknown);
+        }
         let end = Instant::now() + DEADLINE;
         let mut unknown = false;
         loop {
@@ -84,6 +89,16 @@ impl Shared {
             self.report.lock().retried(&error);
             sleep(pause).await;
         }
+    }
+
+    /// The library as programs use it. It was told of one replica, and learns of all others.
+    fn owners(&self) -> Client {
+        let seed = || self.seen.lock()[0].1[0].clone();
+        let connect = || {
+            let config = Config { token: Some(Token::new(TOKEN).unwrap()), ..Config::new(seed().parse().unwrap()) };
+            Client::new(Config { timeout: DEADLINE, ..config }).unwrap()
+        };
+        self.connections.lock().entry(String::new()).or_insert_with(connect).clone()
     }
 
     fn client(&self, address: &str) -> Client {
