@@ -49,6 +49,7 @@ mod operation;
 mod place;
 mod retry;
 mod shared;
+mod spread;
 mod stream;
 mod token;
 mod topology;

@@ -34,7 +34,8 @@ pub struct Config {
     /// After how long a read without an answer is sent to another replica too, within the budget of the retries; the first
     /// answer counts. `None`: never. About the 99th percentile of a read is a good choice.
     pub hedge: Option<Duration>,
-    /// Connections to each member, at least 1. Calls on one key always share one.
+    /// Connections to each member, at least 1; each is served by one worker there. Calls that are made together share one, and so
+    /// do calls on one key that are under way together.
     pub connections: usize,
     /// Calls on one connection that are sent and have no answer, 1 to [`Self::MAX_IN_FLIGHT`]; more wait for their turn.
     pub in_flight: usize,

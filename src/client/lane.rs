@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use self::slots::{Outcome, Slots};
 use super::operation::{Answer, Context as CallContext, Operation};
+use super::spread::Tie;
 use crate::rpc::wire::PREFIX_BYTES;
 
 mod answers;
@@ -46,6 +47,8 @@ const BATCH_PART: usize = 4;
 /// A way to a replica.
 #[derive(Debug)]
 pub(super) struct Lane {
+    /// Which of its replica's.
+    number: u32,
     state: Mutex<State>,
     in_flight: usize,
     /// Of the token that this lane shows.
@@ -141,7 +144,7 @@ pub(super) struct OnItsWay {
 pub(super) struct StreamPlace(Arc<Lane>);
 
 impl Lane {
-    pub(super) fn new(in_flight: usize, generation: u64, authorization: Option<HeaderValue>) -> Arc<Self> {
+    pub(super) fn new(number: u32, in_flight: usize, generation: u64, authorization: Option<HeaderValue>) -> Arc<Self> {
         let state = State {
             phase: Phase::Open,
             slots: Slots::default(),
@@ -153,6 +156,7 @@ impl Lane {
             task: None,
         };
         Arc::new(Self {
+            number,
             state: Mutex::new(state),
             in_flight,
             generation,
@@ -162,15 +166,16 @@ impl Lane {
         })
     }
 
-    /// Writes a call into the next message.
+    /// Writes a call into the next message. `tie` is held until its answer has come.
     pub(super) fn push(
         self: &Arc<Self>,
         operation: &Operation<'_>,
         context: &CallContext<'_>,
         due: Instant,
+        tie: Option<Tie>,
     ) -> Result<OnItsWay, NotTaken> {
         let mut state = self.state.lock();
-        let slot = state.reserve(operation.encoded_len(), due, self.in_flight)?;
+        let slot = state.reserve(operation.encoded_len(), due, self.in_flight, tie)?;
         state.write(slot, operation, context);
         let task = state.task.take();
         drop(state);
@@ -302,7 +307,7 @@ impl Lane {
 
 impl State {
     /// A slot in a message that has room.
-    fn reserve(&mut self, bytes: usize, due: Instant, in_flight: usize) -> Result<u32, NotTaken> {
+    fn reserve(&mut self, bytes: usize, due: Instant, in_flight: usize, tie: Option<Tie>) -> Result<u32, NotTaken> {
         if self.phase != Phase::Open {
             return Err(NotTaken::Ended);
         }
@@ -313,7 +318,7 @@ impl State {
         let has_room = |batch: &Batch| batch.calls < most && batch.message.len() + bytes <= MAX_BATCH_BYTES;
         let fits = self.batches.back().is_some_and(has_room);
         let number = self.last_batch + u64::from(!fits);
-        let slot = self.slots.take(number, due, MAX_CALLS).ok_or(NotTaken::Full)?;
+        let slot = self.slots.take(number, due, tie, MAX_CALLS).ok_or(NotTaken::Full)?;
         if !fits {
             self.last_batch = number;
             let mut message = BytesMut::with_capacity(256);

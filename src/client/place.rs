@@ -15,6 +15,7 @@ use super::dial::Secure;
 use super::lane::{Lane, Lost, NotTaken, OnItsWay, StreamPlace, drive};
 use super::operation::{Context, Operation};
 use super::shared::Wires;
+use super::spread::{Spread, Tie};
 use crate::rpc::channels::Target;
 
 /// The first wait after a connection did not come about; doubles up to [`MAX_RETRY`].
@@ -32,6 +33,7 @@ pub(super) struct Place {
     pub(super) target: Target,
     wires: Arc<Wires>,
     lanes: Box<[Mutex<Option<Arc<Lane>>>]>,
+    spread: Arc<Spread>,
     is_up: AtomicBool,
     health: Mutex<Health>,
 }
@@ -54,6 +56,7 @@ impl Place {
         Arc::new(Self {
             target,
             lanes: (0..wires.connections).map(|_| Mutex::default()).collect(),
+            spread: Spread::new(wires.connections),
             wires: Arc::clone(wires),
             is_up: AtomicBool::new(is_seed),
             health: Mutex::new(health),
@@ -69,7 +72,8 @@ impl Place {
         self.is_up.load(Ordering::Acquire)
     }
 
-    /// Writes a call into the next message to it. `hash` picks the connection: calls on one key share one.
+    /// Writes a call into the next message to it. `hash` is that of its key: calls on one key that are under way together share
+    /// a connection.
     pub(super) fn push(
         self: &Arc<Self>,
         hash: u64,
@@ -77,10 +81,11 @@ impl Place {
         context: &Context<'_>,
         due: Instant,
     ) -> Result<OnItsWay, Lost> {
-        let number = self.number(hash);
         // One that just ended is replaced once; a second end is an answer.
         for _ in 0..2 {
-            match self.lane(number)?.push(operation, context, due) {
+            let tie = self.spread.tie(hash);
+            let number = tie.as_ref().map_or(0, Tie::number);
+            match self.lane(number)?.push(operation, context, due, tie) {
                 Ok(pushed) => return Ok(pushed),
                 Err(NotTaken::Full) => return Err(Lost::Full),
                 Err(NotTaken::Ended) => {}
@@ -89,7 +94,12 @@ impl Place {
         Err(Lost::NotRun)
     }
 
-    /// Which of its connections.
+    /// A message was sent on this connection.
+    pub(super) fn sent(&self, number: u32) {
+        self.spread.sent(number);
+    }
+
+    /// Which of its connections a call takes that has a stream of its own.
     pub(super) fn number(&self, hash: u64) -> usize {
         // The upper bits have picked the replica.
         usize::try_from(hash & 0xffff).unwrap_or(0) % self.lanes.len()
@@ -166,7 +176,7 @@ impl Place {
             }
         }
         let (generation, authorization) = self.wires.token.current();
-        let lane = Lane::new(self.wires.in_flight, generation, authorization);
+        let lane = Lane::new(u32::try_from(number).unwrap_or(0), self.wires.in_flight, generation, authorization);
         *known = Some(Arc::clone(&lane));
         drop(known);
         tokio::spawn(drive::run(Arc::clone(&lane), Arc::clone(self)));

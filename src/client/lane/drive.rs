@@ -293,7 +293,10 @@ impl<'a> Driven<'a> {
             if pipeline.rest.is_empty() {
                 self.written = pipeline.batch;
                 match self.lane.next_batch() {
-                    Some((number, message)) => (pipeline.batch, pipeline.rest) = (number, message),
+                    Some((number, message)) => {
+                        (pipeline.batch, pipeline.rest) = (number, message);
+                        self.place.sent(self.lane.number);
+                    }
                     None if retiring && !pipeline.is_closed && !self.lane.has_batches() => {
                         pipeline.is_closed = true;
                         return pipeline.outgoing.send_data(Bytes::new(), true).map(|()| true).map_err(|_| End::Broken);

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Lost;
 use crate::client::operation::Answer;
+use crate::client::spread::Tie;
 
 /// What a call comes to.
 pub(super) type Outcome = Result<Answer, Lost>;
@@ -14,6 +15,8 @@ pub(super) type Outcome = Result<Answer, Lost>;
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     all: Vec<Slot>,
+    /// What each call without an answer holds, in the same order.
+    ties: Vec<Option<Tie>>,
     free: Vec<u32>,
     /// Slots whose call has no answer, its caller there or gone.
     under_way: usize,
@@ -43,8 +46,9 @@ impl Slots {
         self.under_way
     }
 
-    /// A slot for a call in the message of this number; `None` if `limit` are under way.
-    pub(super) fn take(&mut self, message: u64, due: Instant, limit: usize) -> Option<u32> {
+    /// A slot for a call in the message of this number, which holds `tie` until its answer has come; `None` if `limit` are
+    /// under way.
+    pub(super) fn take(&mut self, message: u64, due: Instant, tie: Option<Tie>, limit: usize) -> Option<u32> {
         if self.under_way >= limit {
             return None;
         }
@@ -52,11 +56,13 @@ impl Slots {
         let id = match self.free.pop() {
             Some(id) => {
                 self.all[id as usize] = slot;
+                self.ties[id as usize] = tie;
                 id
             }
             None => {
                 let id = u32::try_from(self.all.len()).ok()?;
                 self.all.push(slot);
+                self.ties.push(tie);
                 id
             }
         };
@@ -70,17 +76,17 @@ impl Slots {
         match std::mem::replace(slot, Slot::Free) {
             Slot::Waiting { waker, .. } => {
                 *slot = Slot::Done(outcome);
-                self.under_way -= 1;
+                self.answered(id);
                 waker
             }
             Slot::Late { .. } => {
                 *slot = Slot::Done(outcome);
-                self.under_way -= 1;
+                self.answered(id);
                 None
             }
             Slot::Abandoned => {
                 self.free.push(id);
-                self.under_way -= 1;
+                self.answered(id);
                 None
             }
             other => {
@@ -88,6 +94,11 @@ impl Slots {
                 None
             }
         }
+    }
+
+    fn answered(&mut self, id: u32) {
+        self.under_way -= 1;
+        self.ties[id as usize] = None;
     }
 
     /// Everything ends without an answer, by the number of its message. Answers whom to wake.
@@ -169,7 +180,7 @@ mod tests {
     #[test]
     fn an_id_is_not_used_again_before_its_answer_came() {
         let mut slots = Slots::default();
-        let take = |slots: &mut Slots| slots.take(1, due(), 2);
+        let take = |slots: &mut Slots| slots.take(1, due(), None, 2);
         assert_eq!((take(&mut slots), take(&mut slots), take(&mut slots)), (Some(0), Some(1), None));
         slots.abandon(0);
         assert_eq!(take(&mut slots), None, "it may be answered yet");
@@ -186,27 +197,27 @@ mod tests {
     fn a_call_ends_at_its_deadline_and_keeps_its_id() {
         let mut slots = Slots::default();
         let (now, later) = (Instant::now(), due());
-        slots.take(1, now, 9);
-        slots.take(1, later, 9);
+        slots.take(1, now, None, 9);
+        slots.take(1, later, None, 9);
         let (_, earliest) = slots.expire(now);
         assert_eq!(earliest, Some(later));
         assert_eq!(slots.poll(0, Waker::noop()), Some(Err(Lost::Late)));
         assert_eq!(slots.poll(1, Waker::noop()), None);
-        assert_eq!((slots.under_way(), slots.take(1, later, 9)), (2, Some(2)));
+        assert_eq!((slots.under_way(), slots.take(1, later, None, 9)), (2, Some(2)));
         slots.complete(0, Ok(Answer::Store(1)));
-        assert_eq!(slots.take(1, later, 9), Some(0), "an answer that is too late frees it");
+        assert_eq!(slots.take(1, later, None, 9), Some(0), "an answer that is too late frees it");
     }
 
     #[test]
     fn at_the_end_each_call_hears_what_became_of_its_message() {
         let mut slots = Slots::default();
         for message in [1, 1, 2] {
-            slots.take(message, due(), 9);
+            slots.take(message, due(), None, 9);
         }
         slots.abandon(0);
         slots.end_all(|message| Err(if message <= 1 { Lost::Unknown } else { Lost::NotRun }));
         assert_eq!(slots.poll(1, Waker::noop()), Some(Err(Lost::Unknown)));
         assert_eq!(slots.poll(2, Waker::noop()), Some(Err(Lost::NotRun)));
-        assert_eq!((slots.under_way(), slots.take(3, due(), 9).is_some()), (0, true));
+        assert_eq!((slots.under_way(), slots.take(3, due(), None, 9).is_some()), (0, true));
     }
 }
