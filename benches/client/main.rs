@@ -1,9 +1,12 @@
 //! What a call costs its client: ours with shared pipelines and with a stream per call, and tonic's channel on the same socket
-//! wrapper. `cargo bench --bench client -- --bench [seconds per line]`. All clients run on one thread, whose CPU time is the
+//! wrapper. `cargo bench --bench client -- --bench [seconds per line]`. It also drives the gRPC clients of `benches/compare`. All clients run on one thread, whose CPU time is the
 //! figure; the replica is a process of its own. What the numbers mean: `benches/README.md`.
 
 #![expect(clippy::unwrap_used, reason = "a bench that cannot go on has failed")]
 #![expect(clippy::print_stdout, reason = "what it is for")]
+
+mod drive;
+mod loops;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -46,6 +49,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("serve") => serve(),
+        Some("drive") => println!("{}", drive::drive(&arguments[1], arguments[2..].iter().cloned()).unwrap()),
         Some("--bench") => measure(arguments.get(1).and_then(|text| text.parse().ok()).unwrap_or(2.0)),
         _ => println!("nothing is measured without --bench; run `cargo bench --bench client`"),
     }
