@@ -84,8 +84,8 @@ pub trait Copies {
     /// All accounts that are known.
     fn tenants(&self) -> Vec<Tenant>;
 
-    /// Reclaims all entries whose time is over.
-    fn expire(&mut self);
+    /// Reclaims entries whose time is over, so many that it takes little time. Whether these were all.
+    fn expire(&mut self) -> bool;
 
     /// Has it an entry, in whatever state?
     fn has_entry(&self, place: &Place<Self::Key>) -> bool;

@@ -174,9 +174,8 @@ impl<S: Copies> Replica<S> {
 
     /// The home counts.
     pub(super) fn serve_count(&mut self, ask: &CountAsk, now: Now) -> Counted {
-        if ask.close {
-            self.store.expire();
-        }
+        // What is not reclaimed yet is counted, so nobody may be refused for it: this member is not closed, and is asked again.
+        let expired = !ask.close || self.store.expire();
         let reuse = self.mistakes.make(Mistake::UsedAgainWhileCounted);
         let how = Counting { round: ask.round, close: ask.close && !reuse, now_ms: now.monotonic_ms };
         let settled = self.nothing_moves();
@@ -184,7 +183,7 @@ impl<S: Copies> Replica<S> {
             return Counted { settled, closed: ask.close, ..Counted::default() };
         };
         let Holding { used, bound_keys, bound_bytes, closed } = holding;
-        let closed = closed || (reuse && ask.close);
+        let closed = (closed || (reuse && ask.close)) && expired;
         Counted { used_keys: used.keys, used_bytes: used.bytes, bound_keys, bound_bytes, settled, closed }
     }
 

@@ -37,6 +37,9 @@ use crate::ring::Stretch;
 /// Entries that are changed before a shard's lock is let go: some 100 microseconds of work.
 const BATCH: usize = 256;
 
+/// Entries that are reclaimed because of their time in one go: a few milliseconds of work.
+const MAX_EXPIRED: usize = 10_000;
+
 /// The hand-off's side of a member's store. One at a time; [`Store::join`] comes first.
 pub struct StoreCopies {
     store: Arc<Store>,
@@ -224,8 +227,8 @@ impl Copies for StoreCopies {
         tenants
     }
 
-    fn expire(&mut self) {
-        self.store.expire_due(self.now, usize::MAX);
+    fn expire(&mut self) -> bool {
+        self.store.expire_due(self.now, MAX_EXPIRED) < MAX_EXPIRED
     }
 
     fn has_entry(&self, place: &Place) -> bool {

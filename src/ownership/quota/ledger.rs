@@ -191,10 +191,10 @@ impl Ledger {
         round.bound.0 = round.bound.0.saturating_add(counted.bound_keys);
         round.bound.1 = round.bound.1.saturating_add(counted.bound_bytes);
         let early = mistakes.make(Mistake::GrantBeforeCounted);
-        if round.missing.is_empty() || early { self.end_round(now_ms) } else { None }
+        if round.missing.is_empty() || early { self.end_round(now_ms, mistakes) } else { None }
     }
 
-    fn end_round(&mut self, now_ms: u64) -> Option<Next> {
+    fn end_round(&mut self, now_ms: u64, mistakes: Mistakes) -> Option<Next> {
         let Round { number, close, exact, settled, closed, used, bound, .. } = self.round.take()?;
         let part = |bound: i64, used: u64| {
             let bound = u64::try_from(bound).unwrap_or(0);
@@ -204,7 +204,8 @@ impl Ledger {
         self.bound = Some(bound);
         self.settled = settled;
         self.closed = settled && closed;
-        if settled && exact {
+        // Who is closed no more has something left that is to go first.
+        if settled && exact && (closed || mistakes.make(Mistake::OneRoundOnly)) {
             self.exact = Some(Exact { round: number, used });
         }
         let nobody_fits = !self.askers.values().any(|request| fits(request, bound));

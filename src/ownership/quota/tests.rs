@@ -108,6 +108,19 @@ fn a_refusal_takes_a_round_that_began_after_the_ask_and_when_all_were_closed() {
 }
 
 #[test]
+fn nobody_is_refused_for_what_a_member_has_not_reclaimed_yet() {
+    let mut home = Home::new();
+    home.ask(&request(1), 0);
+    assert_eq!(home.round(has(5, true, false)), Some(Next::Round));
+    assert_eq!(home.round(has(5, true, true)), Some(Next::Round));
+    assert_eq!(home.round(has(5, true, false)), Some(Next::Tell(Vec::new())), "they are to be counted again");
+    let again = LeaseRequest { before_round: Some(1), ..request(1) };
+    assert!(matches!(home.ask(&again, ROUND_PAUSE_MS), LeaseReply::Wait { .. }));
+    assert_eq!(home.round(has(4, true, true)), Some(Next::Tell(vec![id(1)])));
+    assert!(matches!(home.ask(&again, ROUND_PAUSE_MS), LeaseReply::Granted { keys: 1, .. }));
+}
+
+#[test]
 fn while_keys_move_nobody_is_refused_and_the_bound_is_what_was_held_before() {
     let mut home = Home::new();
     home.ask(&request(1), 0);
