@@ -4,6 +4,7 @@ pub mod channels;
 pub mod coalesce;
 pub mod convert;
 pub mod failure;
+pub mod fields;
 pub mod frames;
 pub mod hear_out;
 pub mod http2;

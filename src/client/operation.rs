@@ -5,19 +5,11 @@ use bytes::{Bytes, BytesMut};
 
 use super::values::{Condition, Counted, Entry, Touch, Touched};
 use crate::rpc::failure::Failure;
+use crate::rpc::fields::call_context::{DRY_RUN, TIMEOUT_MS, TRACEPARENT, TRACESTATE};
+use crate::rpc::fields::pipeline_call::{CONTEXT, DELETE, GET, ID, INCREMENT, STORE, TOUCH};
+use crate::rpc::fields::pipeline_request::CALLS;
 use crate::rpc::proto::v1::StoreCondition;
 use crate::rpc::wire::{bytes_len, nested_len, number_len, put_bytes, put_nested, put_number};
-
-/// `PipelineRequest.calls`.
-const CALLS: u32 = 1;
-/// The fields of `PipelineCall` but for the operations.
-const ID: u32 = 1;
-const CONTEXT: u32 = 2;
-/// The fields of `CallContext`.
-const TIMEOUT_MS: u32 = 1;
-const DRY_RUN: u32 = 2;
-const TRACEPARENT: u32 = 3;
-const TRACESTATE: u32 = 4;
 
 /// What a call does.
 #[derive(Clone, Copy, Debug)]
@@ -103,11 +95,11 @@ impl<'a> Operation<'a> {
     /// The field of `PipelineCall` that it is.
     fn tag(&self) -> u32 {
         match self {
-            Self::Get { .. } => 3,
-            Self::Store { .. } => 4,
-            Self::Delete { .. } => 5,
-            Self::Touch { .. } => 6,
-            Self::Increment { .. } => 7,
+            Self::Get { .. } => GET,
+            Self::Store { .. } => STORE,
+            Self::Delete { .. } => DELETE,
+            Self::Touch { .. } => TOUCH,
+            Self::Increment { .. } => INCREMENT,
         }
     }
 

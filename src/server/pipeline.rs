@@ -25,20 +25,13 @@ use super::trace::Span;
 use super::wall::registry::Principal;
 use crate::rpc::convert::{Operation, PipelineCall, PipelineCalls, PipelineKind};
 use crate::rpc::failure::Failure;
+use crate::rpc::fields::pipeline_response::{DRAIN, TOPOLOGY};
+use crate::rpc::fields::pipeline_result::{DELETE, ERROR, GET, INCREMENT, STORE, TOUCH};
 use crate::rpc::token::Token;
 
 /// Bytes of answers after which they are sent although more messages are waiting to be read.
 const SEND_BYTES: usize = 64 * 1024;
 
-/// Field numbers of `PipelineResult` and of `PipelineResponse`.
-const GET: u32 = 2;
-const STORE: u32 = 3;
-const DELETE: u32 = 4;
-const TOUCH: u32 = 5;
-const INCREMENT: u32 = 6;
-const ERROR: u32 = 7;
-const DRAIN: u32 = 2;
-const TOPOLOGY: u32 = 3;
 const FIELDS: Fields = Fields { answer: answer_field, error: ERROR };
 
 /// A pipeline under way.

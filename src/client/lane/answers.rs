@@ -7,23 +7,11 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 use super::super::operation::Answer;
 use super::super::values::{Counted, Entry, Touched, duration};
 use crate::rpc::failure::Failure;
+use crate::rpc::fields::error::USER_ERROR_CODE;
+use crate::rpc::fields::pipeline_response::{DRAIN, RESULTS, TOPOLOGY};
+use crate::rpc::fields::pipeline_result::{DELETE, ERROR, GET, ID, INCREMENT, STORE, TOUCH};
 use crate::rpc::proto::v1;
 use crate::rpc::status::failure_of_error;
-
-/// The fields of `PipelineResponse`.
-const RESULTS: u32 = 1;
-const DRAIN: u32 = 2;
-const TOPOLOGY: u32 = 3;
-/// The fields of `PipelineResult`.
-const ID: u32 = 1;
-const GET: u32 = 2;
-const STORE: u32 = 3;
-const DELETE: u32 = 4;
-const TOUCH: u32 = 5;
-const INCREMENT: u32 = 6;
-const ERROR: u32 = 7;
-/// A field of `Error`.
-const USER_ERROR_CODE: u32 = 4;
 
 /// A value is shared with the message in which it came if it is at least this part of it; else it is copied, so that one
 /// small value that a program keeps does not keep the whole message.

@@ -17,6 +17,7 @@ use super::{
 use crate::cache::key::Key;
 use crate::cache::limits::MAX_PIPELINE_CALLS;
 use crate::rpc::failure::Failure;
+use crate::rpc::fields::{call_context, pipeline_call, pipeline_request};
 use crate::rpc::proto::v1;
 use crate::rpc::proto::v1::pipeline_call::Operation as Asked;
 
@@ -162,7 +163,7 @@ impl PipelineCalls {
     fn read_in_place(&mut self, message: &[u8]) -> Result<(), Unusual> {
         let mut fields = Fields { message, rest: message, end: message.len() };
         while let Some(field) = fields.next()? {
-            let (1, Field::Bytes(call)) = field else { return Err(Unusual) };
+            let (pipeline_request::CALLS, Field::Bytes(call)) = field else { return Err(Unusual) };
             if self.places.len() == MAX_PIPELINE_CALLS {
                 return Err(Unusual);
             }
@@ -287,8 +288,8 @@ impl Place {
         let mut fields = Fields::of(message, call);
         while let Some(field) = fields.next()? {
             match field {
-                (1, Field::Number(id)) => self.id = id,
-                (2, Field::Bytes(span)) if self.context.is_none() => {
+                (pipeline_call::ID, Field::Number(id)) => self.id = id,
+                (pipeline_call::CONTEXT, Field::Bytes(span)) if self.context.is_none() => {
                     self.context = Some(read_context(Fields::of(message, span))?);
                 }
                 (number, Field::Bytes(span)) if self.whole.is_none() => {
@@ -314,11 +315,11 @@ impl Request {
     fn read(number: u32, message: &[u8], span: Span) -> Result<Self, Unusual> {
         let bytes = span.of(message);
         let decoded = match number {
-            3 => return Self::read_get(Fields::of(message, span)),
-            4 => return Self::read_store(Fields::of(message, span)),
-            5 => v1::DeleteRequest::decode(bytes).map(Asked::Delete),
-            6 => v1::TouchRequest::decode(bytes).map(Asked::Touch),
-            7 => v1::IncrementRequest::decode(bytes).map(Asked::Increment),
+            pipeline_call::GET => return Self::read_get(Fields::of(message, span)),
+            pipeline_call::STORE => return Self::read_store(Fields::of(message, span)),
+            pipeline_call::DELETE => v1::DeleteRequest::decode(bytes).map(Asked::Delete),
+            pipeline_call::TOUCH => v1::TouchRequest::decode(bytes).map(Asked::Touch),
+            pipeline_call::INCREMENT => v1::IncrementRequest::decode(bytes).map(Asked::Increment),
             _ => return Err(Unusual),
         };
         decoded.map(|asked| Self::Decoded(Box::new(asked))).map_err(|_| Unusual)
@@ -416,10 +417,10 @@ fn read_context(mut fields: Fields<'_>) -> Result<v1::CallContext, Unusual> {
     let mut context = v1::CallContext::default();
     while let Some(field) = fields.next()? {
         match field {
-            (1, Field::Number(number)) => context.timeout_ms = number,
-            (2, Field::Number(number)) => context.dry_run = number != 0,
-            (3, Field::Bytes(span)) => context.traceparent = span.to_text(fields.message)?,
-            (4, Field::Bytes(span)) => context.tracestate = span.to_text(fields.message)?,
+            (call_context::TIMEOUT_MS, Field::Number(number)) => context.timeout_ms = number,
+            (call_context::DRY_RUN, Field::Number(number)) => context.dry_run = number != 0,
+            (call_context::TRACEPARENT, Field::Bytes(span)) => context.traceparent = span.to_text(fields.message)?,
+            (call_context::TRACESTATE, Field::Bytes(span)) => context.tracestate = span.to_text(fields.message)?,
             _ => return Err(Unusual),
         }
     }
