@@ -290,6 +290,11 @@ impl<S: Copies> Replica<S> {
         self.kick(now);
     }
 
+    /// Bytes of the pages that are asked for from here on, about.
+    pub fn ask_for_pages_of(&mut self, bytes: usize) {
+        self.config.page_bytes = bytes;
+    }
+
     /// Is there a part of a page that came, and that nothing but time keeps from being stored?
     #[must_use]
     pub fn has_more(&self) -> bool {

@@ -29,7 +29,7 @@ pub fn speed(options: &Options) -> Result<bool, String> {
         "| value | entries | sender us per entry | receiver us per entry | MB per sender's CPU s | MB/s | limit |\n|--:|--:|--:|--:|--:|--:|---|"
     );
     let mut met = true;
-    for values in KINDS {
+    for values in KINDS.into_iter().filter(|kind| options.bytes.is_none_or(|bytes| bytes == kind.bytes)) {
         let mut replicas = Replicas::start(&options.larder, 1, &["--handoff-rate", "0", "--linger", "1m"])?;
         let from = replicas.names().next().ok_or("there is no replica")?.to_owned();
         replicas.fill(values)?;

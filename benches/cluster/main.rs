@@ -64,6 +64,9 @@ struct Options {
     /// Another build of larder than the one of this run.
     #[arg(long, value_name = "PROGRAM", default_value = env!("CARGO_BIN_EXE_larder"), hide_default_value = true)]
     larder: String,
+    /// Of the part handoff: only values of so many bytes.
+    #[arg(long, value_name = "BYTES")]
+    bytes: Option<usize>,
     /// Of the part foreground: bytes per second that are taken over at most.
     #[arg(long, value_name = "BYTES")]
     handoff_rate: Option<String>,

@@ -48,7 +48,7 @@ use parking_lot::{Mutex, MutexGuard};
 pub use self::call::{
     Condition, Counted, Mode, Page, PageItem, Removed, Scope, StoreConfig, StoreError, StoreStats, TouchMode, Touched,
 };
-pub use self::copies::StoreCopies;
+pub use self::copies::{Lent, LentValue, Pieces, StoreCopies, WriteCopy};
 pub use self::entry::{EntryRef, entry_charge};
 use self::index::Hashes;
 pub use self::member::{Carried, Name, Place, RememberedRequest};

@@ -156,7 +156,7 @@ impl<S: Copies> Replica<S> {
                     self.counted(&call.to, account, *number, counted, now);
                 }
             }
-            Answer::Pong { .. } | Answer::Noted => {}
+            Answer::Pong { .. } | Answer::Noted | Answer::Written(_) => {}
             Answer::Stale => {
                 // My view did not change, so the other is behind: the next message brings mine. If one did already, wait.
                 let unchanged = before == self.snapshot.digest();

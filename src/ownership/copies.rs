@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Replica;
 use super::arcs::Arcs;
 use super::member::MemberId;
@@ -25,6 +27,17 @@ pub struct Frozen<V> {
 
 /// Copies of one page. `last`: there are no more after it.
 pub type Page<K, V> = (Items<K, V>, bool);
+
+/// The same in the form that goes over the wire, which the hand-off does not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenPage {
+    pub pieces: Vec<Bytes>,
+    /// Entries and tombstones in it.
+    pub entries: usize,
+    /// Of their keys and values.
+    pub bytes: usize,
+    pub last: bool,
+}
 
 /// Copies.
 pub type Items<K, V> = Vec<(Place<K>, Frozen<V>)>;
@@ -66,6 +79,16 @@ pub trait Copies {
         after: Option<&Place<Self::Key>>,
         max_bytes: usize,
     ) -> Page<Self::Key, Self::Value>;
+
+    /// As [`Self::lend_page`], ready to be sent. `None`: this store writes none.
+    fn write_page(
+        &mut self,
+        _to: &MemberId,
+        _after: Option<&Place<Self::Key>>,
+        _max_bytes: usize,
+    ) -> Option<WrittenPage> {
+        None
+    }
 
     /// Rule 10: drops the copies for `to` up to and with a place.
     fn drop_through(&mut self, to: &MemberId, through: &Place<Self::Key>);
@@ -138,6 +161,9 @@ impl<S: Copies> Replica<S> {
                 Answer::Copies(places.iter().map(|place| (place.clone(), store.lend(place, from))).collect())
             }
             Request::Pull { after, max_bytes } => {
+                if let Some(page) = self.store.write_page(from, after.as_ref(), *max_bytes) {
+                    return Answer::Written(page);
+                }
                 let (items, last) = self.store.lend_page(from, after.as_ref(), *max_bytes);
                 if let (true, Some((through, _))) = (self.mistakes.make(Mistake::DropBeforeStored), items.last()) {
                     self.store.drop_through(from, through);

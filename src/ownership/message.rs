@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::copies::{Found, Items};
+use super::copies::{Found, Items, WrittenPage};
 use super::member::MemberId;
 use super::shard::Place;
 use super::view::{Digest, View};
@@ -117,6 +117,8 @@ pub enum Answer<K, V> {
         items: Items<K, V>,
         last: bool,
     },
+    /// A `Page` that is to be sent. Nobody gets one: it comes as a `Page`.
+    Written(WrittenPage),
     DoneOk,
     /// Our views differ: no effect. The stamp has mine.
     Stale,
@@ -136,7 +138,7 @@ impl<K, V> Answer<K, V> {
         match self {
             Self::Cleared { .. } => matches!(request, Request::Claim),
             Self::Copies(_) => matches!(request, Request::Fetch(_)),
-            Self::Page { .. } => matches!(request, Request::Pull { .. }),
+            Self::Page { .. } | Self::Written(_) => matches!(request, Request::Pull { .. }),
             Self::DoneOk => matches!(request, Request::Done { .. }),
             Self::Stale => !matches!(request, Request::Ping),
             Self::Pong { .. } => matches!(request, Request::Ping),

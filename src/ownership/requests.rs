@@ -138,11 +138,20 @@ impl<S: Copies> Replica<S> {
     /// A request that its shard would not run: decides what becomes of it, now or later, by outputs. Also one that was told
     /// to run and found that its shard would not after all, under the same id.
     pub fn submit(&mut self, id: RequestId, place: Place<S::Key>, origin: Origin, now: Now) {
-        if self.is_over() {
-            return;
+        self.enter(id, place, origin);
+        self.submitted(now);
+    }
+
+    /// As [`Self::submit`], one of several: [`Self::submitted`] must follow the last, so that their keys are fetched together.
+    pub fn enter(&mut self, id: RequestId, place: Place<S::Key>, origin: Origin) {
+        if !self.is_over() {
+            self.requests.insert(id, place, origin);
+            self.decide(id);
         }
-        self.requests.insert(id, place, origin);
-        self.decide(id);
+    }
+
+    /// See [`Self::enter`].
+    pub fn submitted(&mut self, now: Now) {
         self.kick(now);
     }
 

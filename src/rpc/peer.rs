@@ -16,8 +16,10 @@ use crate::ownership::view::{Digest, View};
 mod copies;
 mod exchange;
 mod quota;
+mod written;
 
-pub use exchange::{answer_of, answer_of_kind, answer_to, request_of, request_to};
+pub use exchange::{answer_frame, answer_of, answer_of_kind, answer_to, request_of, request_to};
+pub use written::write_copy;
 
 /// The newest protocol between replicas that this release speaks, and the only one.
 pub const PROTOCOL: u32 = 1;

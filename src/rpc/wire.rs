@@ -1,7 +1,8 @@
 //! Pieces of messages that are written by hand, because they are on every call's way: gRPC's five-byte prefix, and protobuf's
 //! fields. What prost writes of the same message has the same bytes.
 
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
+use prost::Message;
 use prost::encoding::{WireType, encoded_len_varint, key_len};
 
 /// Bytes before a message: a flag and the length.
@@ -81,6 +82,27 @@ pub fn put_numbers<const N: usize>(numbers: [(u32, u64); N], buffer: &mut BytesM
         heads.number(tag, number);
     }
     heads.put(buffer);
+}
+
+/// A message as a frame.
+#[must_use]
+pub fn frame(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
+    put_frame_of(length, message, &mut frame);
+    frame.freeze()
+}
+
+/// Appends a message as a frame.
+pub fn put_frame(message: &impl Message, buffer: &mut BytesMut) {
+    put_frame_of(message.encoded_len(), message, buffer);
+}
+
+fn put_frame_of(length: usize, message: &impl Message, buffer: &mut BytesMut) {
+    put_prefix(length, buffer);
+    buffer.reserve(length);
+    // A growing buffer has room for every message.
+    let _ = message.encode(buffer);
 }
 
 impl Heads {

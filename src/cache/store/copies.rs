@@ -6,6 +6,7 @@
 //! that they can do to a copy is to make a tombstone of the same version of it (rule 10).
 
 mod install;
+mod lent;
 mod pages;
 #[cfg(feature = "simulation")]
 mod simulation;
@@ -16,9 +17,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+pub use self::lent::{Lent, LentValue, Pieces, WriteCopy};
 use super::Store;
-use super::counter::Remembered;
-use super::entry::EntryRef;
 use super::index::Hashes;
 use super::member::{Carried, Name, Place};
 use super::shard::Shard;
@@ -27,7 +27,7 @@ use crate::cache::key::AccountId;
 use crate::cache::quota::Tenant;
 use crate::cache::version::Now;
 use crate::ownership::Arcs;
-use crate::ownership::copies::{Copies, Frozen, Page};
+use crate::ownership::copies::{Copies, Frozen, Page, WrittenPage};
 use crate::ownership::member::MemberId;
 use crate::ownership::shard::{ShardView, Standing};
 use crate::ownership::snapshot::Snapshot;
@@ -52,6 +52,11 @@ pub struct StoreCopies {
     frozen: Mutex<Vec<Stretch>>,
     /// When, and for whose entry, nothing was found that may be evicted.
     refused: Mutex<Option<(Now, Option<u32>)>>,
+    /// The tenant of the place before, which is mostly that of the next.
+    last_tenant: Mutex<Option<Tenant>>,
+    /// How pages are written for the wire, and into what.
+    write: Option<WriteCopy>,
+    pieces: Pieces,
 }
 
 impl Store {
@@ -65,6 +70,9 @@ impl Store {
             mine: Vec::new(),
             frozen: Mutex::default(),
             refused: Mutex::new(None),
+            last_tenant: Mutex::default(),
+            write: None,
+            pieces: Pieces::default(),
         };
         if !copies.is_empty() {
             *copies.frozen.get_mut() = vec![Stretch::ALL];
@@ -77,6 +85,11 @@ impl StoreCopies {
     /// What the time is for what follows.
     pub fn set_now(&mut self, now: Now) {
         self.now = now;
+    }
+
+    /// From now on pages are written as they go over the wire.
+    pub fn write_pages(&mut self, write: WriteCopy) {
+        self.write = Some(write);
     }
 
     /// As [`Store::evict_somewhere`]. A search in vain takes milliseconds: one at a moment is enough for all of a page.
@@ -93,10 +106,19 @@ impl StoreCopies {
     }
 
     fn target(&self, place: &Place) -> (Tenant, Hashes) {
-        let space = self.store.tenant(&place.key.space);
+        let space = self.tenant_of(&place.key.space);
         let hashes = super::shard::hashes_of(&self.store.hasher, &space, place.key.key.as_bytes());
         debug_assert_eq!(hashes.route, place.hash, "a place has another hash than its key");
         (space, hashes)
+    }
+
+    /// As [`Store::tenant`].
+    fn tenant_of(&self, id: &AccountId) -> Tenant {
+        let mut last = self.last_tenant.lock();
+        match &*last {
+            Some(tenant) if tenant.id() == id => tenant.clone(),
+            _ => last.insert(self.store.tenant(id)).clone(),
+        }
     }
 
     /// Calls `f` with the key's shard under its lock, and the key's chunk, if it has one.
@@ -193,6 +215,10 @@ impl Copies for StoreCopies {
         self.page_for(to, after, max_bytes)
     }
 
+    fn write_page(&mut self, to: &MemberId, after: Option<&Place>, max_bytes: usize) -> Option<WrittenPage> {
+        self.written_page_for(to, after, max_bytes)
+    }
+
     fn drop_through(&mut self, to: &MemberId, through: &Place) {
         self.drop_copies_through(to, through);
     }
@@ -248,22 +274,8 @@ impl fmt::Debug for StoreCopies {
     }
 }
 
-/// An entry or tombstone as it travels. One whose time is over is a tombstone (rule 10).
+/// An entry or tombstone as it travels.
 fn frozen(shard: &Shard, at: ChunkRef, now: Now) -> Frozen<Carried> {
     let entry = shard.entry(at);
-    let is_value = !entry.meta().is_tombstone() && !entry.is_expired(now);
-    Frozen { version: entry.version(), value: is_value.then(|| carried(shard, &entry)) }
-}
-
-fn carried(shard: &Shard, entry: &EntryRef<'_>) -> Carried {
-    let requests = entry.outside().and_then(|outside| outside.requests.as_deref());
-    let payer = shard.charged(entry);
-    let other = payer.filter(|payer| payer.slot() != entry.meta().space_slot());
-    Carried {
-        value: entry.value(),
-        expires_ms: entry.expires_ms(),
-        payer: payer.map(|payer| payer.id().clone()),
-        budget: other.and_then(Tenant::known_budget),
-        requests: requests.map(Remembered::list).unwrap_or_default(),
-    }
+    Frozen { version: entry.version(), value: LentValue::of(shard, entry, now).map(LentValue::into_carried) }
 }

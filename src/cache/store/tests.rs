@@ -6,6 +6,7 @@ mod growth;
 mod handoff;
 mod members;
 mod model;
+mod pages;
 mod promises;
 mod removal;
 

@@ -35,13 +35,30 @@ impl Room {
     }
 }
 
+/// The account of the copy before, which is mostly that of the next: it is checked and made once.
+#[derive(Debug, Default)]
+pub(super) struct LastAccount(Option<AccountId>);
+
+impl LastAccount {
+    fn of(&mut self, text: &str) -> Result<AccountId, Malformed> {
+        match &self.0 {
+            Some(last) if last.as_str() == text => Ok(last.clone()),
+            _ => Ok(self.0.insert(account_of(text)?).clone()),
+        }
+    }
+}
+
 pub(super) fn name_to(place: &Place) -> pb::Name {
     pb::Name { space: place.key.space.to_string(), key: place.key.key.to_string() }
 }
 
 pub(super) fn place_of(name: Option<pb::Name>) -> Result<Place, Malformed> {
+    place_in(name, &mut LastAccount::default())
+}
+
+pub(super) fn place_in(name: Option<pb::Name>, accounts: &mut LastAccount) -> Result<Place, Malformed> {
     let name = name.ok_or(Malformed("a key without a name"))?;
-    let space = account_of(&name.space)?;
+    let space = accounts.of(&name.space)?;
     let key = Key::new(&name.key).map_err(|_| Malformed("a key that is none"))?;
     let hash = route_hash(&space, key);
     Ok(Place { hash, key: Name { space, key: name.key.into() } })
@@ -52,10 +69,14 @@ pub(super) fn copy_to(place: &Place, copy: &Frozen<Carried>, now: Now) -> pb::Co
     pb::Copy { name: Some(name_to(place)), version: copy.version.as_u64(), entry }
 }
 
-pub(super) fn copy_of(copy: pb::Copy, now: Now) -> Result<(Place, Frozen<Carried>), Malformed> {
-    let place = place_of(copy.name)?;
+pub(super) fn copy_of(
+    copy: pb::Copy,
+    now: Now,
+    accounts: &mut LastAccount,
+) -> Result<(Place, Frozen<Carried>), Malformed> {
+    let place = place_in(copy.name, accounts)?;
     let version = version_of(copy.version, now)?;
-    let value = copy.entry.map(|entry| entry_of(entry, now)).transpose()?;
+    let value = copy.entry.map(|entry| entry_of(entry, now, accounts)).transpose()?;
     if value.as_ref().is_some_and(|carried| carried.value.len() + place.key.key.len() > MAX_ENTRY_BYTES) {
         return Err(Malformed("an entry over the largest size"));
     }
@@ -68,19 +89,19 @@ fn entry_to(carried: &Carried, now: Now) -> pb::Entry {
         remaining_ms: carried.expires_ms.map(|at| at.saturating_sub(now.monotonic_ms)),
         payer: carried.payer.as_ref().map(ToString::to_string).unwrap_or_default(),
         requests: carried.requests.iter().map(|request| remembered_to(request, now)).collect(),
-        budget: carried.budget.map(|Budget { max_keys, max_bytes, guaranteed_bytes }| pb::Budget {
-            max_keys,
-            max_bytes,
-            guaranteed_bytes,
-        }),
+        budget: carried.budget.map(budget_to),
     }
 }
 
-fn entry_of(entry: pb::Entry, now: Now) -> Result<Carried, Malformed> {
+pub(super) fn budget_to(Budget { max_keys, max_bytes, guaranteed_bytes }: Budget) -> pb::Budget {
+    pb::Budget { max_keys, max_bytes, guaranteed_bytes }
+}
+
+fn entry_of(entry: pb::Entry, now: Now, accounts: &mut LastAccount) -> Result<Carried, Malformed> {
     if entry.requests.len() > REMEMBERED_REQUEST_IDS {
         return Err(Malformed("a counter with too many request ids"));
     }
-    let payer = if entry.payer.is_empty() { None } else { Some(account_of(&entry.payer)?) };
+    let payer = if entry.payer.is_empty() { None } else { Some(accounts.of(&entry.payer)?) };
     let requests = entry.requests.into_iter().map(|request| remembered_of(request, now));
     Ok(Carried {
         value: entry.value,
@@ -95,7 +116,7 @@ fn entry_of(entry: pb::Entry, now: Now) -> Result<Carried, Malformed> {
     })
 }
 
-fn remembered_to(request: &RememberedRequest, now: Now) -> pb::RememberedRequest {
+pub(super) fn remembered_to(request: &RememberedRequest, now: Now) -> pb::RememberedRequest {
     pb::RememberedRequest {
         id: request.id.to_string(),
         value: request.value,

@@ -1,13 +1,18 @@
 //! The messages of the hand-off.
 
-use super::copies::{Room, account_of, copy_of, copy_to, name_to, place_of};
+use bytes::Bytes;
+
+use super::copies::{LastAccount, Room, account_of, copy_of, copy_to, name_to, place_in, place_of};
 use super::quota::{counted_of, counted_to, lease_of, lease_to, leased_of, leased_to};
+use super::written::{page_frame, page_of_written};
 use super::{MAX_COPIES_BYTES, Malformed, member_of, member_to};
 use crate::cache::store::{Carried, Name, Place};
 use crate::cache::version::Now;
 use crate::ownership::message::{Answer, CountAsk, MAX_FETCH_KEYS, Request, Unreachable};
+use crate::rpc::proto::peer::v1 as pb;
 use crate::rpc::proto::peer::v1::exchange_request::{self as ask, Request as Ask};
 use crate::rpc::proto::peer::v1::exchange_response::{self as reply, Answer as Reply};
+use crate::rpc::wire::frame;
 
 /// Members that one `Pong` names at most.
 const MAX_UNREACHABLE: usize = 4096;
@@ -55,6 +60,16 @@ pub fn request_of(request: Option<Ask>) -> Result<Request<Name>, Malformed> {
     })
 }
 
+/// A whole answer as gRPC frames it, in pieces.
+#[must_use]
+pub fn answer_frame(hello: pb::Hello, stamp: pb::Stamp, answer: Answer<Name, Carried>, now: Now) -> Vec<Bytes> {
+    if let Answer::Written(page) = answer {
+        return page_frame(hello, stamp, page);
+    }
+    let answer = Some(answer_to(answer, now));
+    vec![frame(&pb::ExchangeResponse { hello: Some(hello), stamp: Some(stamp), answer })]
+}
+
 /// Copies that do not fit are left out: who asked asks again.
 #[must_use]
 pub fn answer_to(answer: Answer<Name, Carried>, now: Now) -> Reply {
@@ -78,6 +93,7 @@ pub fn answer_to(answer: Answer<Name, Carried>, now: Now) -> Reply {
             let items: Vec<_> = items.map(|(place, copy)| copy_to(&place, &copy, now)).collect();
             Reply::Page(reply::Page { last: last && items.len() == all, items })
         }
+        Answer::Written(page) => Reply::Page(page_of_written(&page)),
         Answer::DoneOk => Reply::Done(reply::Done {}),
         Answer::Stale => Reply::Stale(reply::Stale {}),
         Answer::Pong { unreachable } => {
@@ -111,13 +127,20 @@ pub fn answer_of(answer: Option<Reply>, now: Now) -> Result<Answer<Name, Carried
     Ok(match answer.ok_or(Malformed("an answer that this release does not know"))? {
         Reply::Cleared(cleared) => Answer::Cleared { has_copies: cleared.has_copies },
         Reply::Copies(copies) => {
-            let none = copies.none.into_iter().map(|name| Ok((place_of(Some(name))?, None)));
-            let found =
-                copies.found.into_iter().map(|copy| copy_of(copy, now).map(|(place, copy)| (place, Some(copy))));
-            Answer::Copies(found.chain(none).collect::<Result<_, Malformed>>()?)
+            let mut accounts = LastAccount::default();
+            let mut found = Vec::with_capacity(copies.found.len() + copies.none.len());
+            for copy in copies.found {
+                let (place, copy) = copy_of(copy, now, &mut accounts)?;
+                found.push((place, Some(copy)));
+            }
+            for name in copies.none {
+                found.push((place_in(Some(name), &mut accounts)?, None));
+            }
+            Answer::Copies(found)
         }
         Reply::Page(page) => {
-            let items = page.items.into_iter().map(|copy| copy_of(copy, now));
+            let mut accounts = LastAccount::default();
+            let items = page.items.into_iter().map(|copy| copy_of(copy, now, &mut accounts));
             let items: Vec<(Place, _)> = items.collect::<Result<_, _>>()?;
             if !items.is_sorted_by(|(one, _), (next, _)| one < next) {
                 return Err(Malformed("a page that is not in order"));

@@ -6,9 +6,9 @@ use crate::cache::key::AccountId;
 use crate::cache::limits::{MAX_TTL_MS, REMEMBER_REQUEST_ID_MS};
 use crate::cache::quota::Budget;
 use crate::cache::route::route_hash;
-use crate::cache::store::{Carried, Name, Place, RememberedRequest};
+use crate::cache::store::{Carried, Lent, LentValue, Name, Pieces, Place, RememberedRequest};
 use crate::cache::version::{Now, Version};
-use crate::ownership::copies::Frozen;
+use crate::ownership::copies::{Frozen, WrittenPage};
 use crate::ownership::message::{Answer, CountAsk, Counted, LeaseReply, LeaseRequest, Request, Unreachable};
 
 const NOW: Now = Now { monotonic_ms: 1_000_000, wall_us: 1 << 51 };
@@ -166,6 +166,27 @@ proptest! {
         let is_to = kind(&answer) == expected || (kind(&answer) == "Stale" && expected != "Pong");
         let heard = answer_of_kind(&request, Some(answer_to(answer, NOW)), NOW);
         prop_assert_eq!(heard.is_ok(), is_to);
+    }
+
+    #[test]
+    fn what_the_store_writes_of_a_copy_is_its_message(
+        place in place(), copy in frozen(), large in any::<bool>(), last: bool,
+    ) {
+        let mut copy = copy;
+        if let (true, Some(carried)) = (large, &mut copy.value) {
+            carried.value = vec![7; 20_000].into();
+        }
+        let mut pieces = Pieces::default();
+        let value = copy.value.as_ref().map(LentValue::of_carried);
+        let key = place.key.key.as_bytes();
+        write_copy(&Lent { space: &place.key.space, key, version: copy.version, value }, NOW, &mut pieces);
+        let written = WrittenPage { pieces: pieces.finish(), entries: 1, bytes: 0, last };
+        let (hello, stamp) = (hello_to("a"), pb::Stamp::default());
+        let frame = answer_frame(hello.clone(), stamp.clone(), Answer::Written(written), NOW).concat();
+        let answer = Some(answer_to(Answer::Page { items: vec![(place, copy)], last }, NOW));
+        let expected = pb::ExchangeResponse { hello: Some(hello), stamp: Some(stamp), answer };
+        prop_assert_eq!(frame.len() - 5, u32::from_be_bytes(frame[1..5].try_into().unwrap()) as usize);
+        prop_assert_eq!(pb::ExchangeResponse::decode(&frame[5..]).unwrap(), expected);
     }
 
     #[test]

@@ -2,13 +2,13 @@
 //! that carry values are encoded by hand; the rest by prost.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use prost::Message;
 
 use super::PREFIX_BYTES;
 use crate::cache::store::EntryRef;
 use crate::cache::version::Now;
 pub use crate::rpc::wire::{
-    bytes_len, nested_len, number_len, put_bytes, put_nested, put_number, put_numbered, put_numbers, put_prefix,
+    bytes_len, frame, nested_len, number_len, put_bytes, put_frame, put_nested, put_number, put_numbered, put_numbers,
+    put_prefix,
 };
 
 /// Field numbers of `GetResponse` and `DumpItem`.
@@ -109,25 +109,4 @@ impl<R> Used<R> {
             Self::Later(value) => put.take().map(|put| put(&value)),
         }
     }
-}
-
-/// A message as a frame.
-#[must_use]
-pub fn frame(message: &impl Message) -> Bytes {
-    let length = message.encoded_len();
-    let mut frame = BytesMut::with_capacity(PREFIX_BYTES + length);
-    put_frame_of(length, message, &mut frame);
-    frame.freeze()
-}
-
-/// Appends a message as a frame.
-pub fn put_frame(message: &impl Message, buffer: &mut BytesMut) {
-    put_frame_of(message.encoded_len(), message, buffer);
-}
-
-fn put_frame_of(length: usize, message: &impl Message, buffer: &mut BytesMut) {
-    put_prefix(length, buffer);
-    buffer.reserve(length);
-    // A growing buffer has room for every message.
-    let _ = message.encode(buffer);
 }

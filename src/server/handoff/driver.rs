@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::figures::{Progress, Stage};
 use super::inbox::{Command, Note, Notes, Outcome};
-use super::pace::{Load, Pace};
+use super::pace::{Load, Pace, PageSize};
 use super::shared::Shared;
 use super::source::Source;
 use super::ticket::Verdict;
@@ -20,11 +20,12 @@ use super::{HandoffConfig, Life, Status, Topology};
 use crate::cache::store::{Store, StoreCopies};
 use crate::cache::version::Now;
 use crate::ownership::member::MemberId;
-use crate::ownership::message::{Refusal, Stamp};
+use crate::ownership::message::{Answer, Refusal, Stamp};
 use crate::ownership::mistake::Mistakes;
 use crate::ownership::snapshot::Snapshot;
 use crate::ownership::view::View;
 use crate::ownership::{Config, Phase, Replica};
+use crate::rpc::peer::write_copy;
 use crate::server::peer::Peers;
 use crate::server::readiness::Token;
 
@@ -52,8 +53,11 @@ pub(super) struct Driver {
     pub(super) replica: Option<Replica<StoreCopies>>,
     pub(super) tickets: Tickets,
     pub(super) pace: Pace,
+    pub(super) page_size: PageSize,
     pub(super) load: Load,
     pub(super) progress: Progress,
+    /// Operations were submitted, and what follows was not carried out yet.
+    pub(super) entered: bool,
     pub(super) leaving: bool,
     /// Dropped when everybody has cleared this replica once.
     pub(super) ready: Option<Token>,
@@ -92,6 +96,9 @@ impl Driver {
             for _ in 0..BURST {
                 let Ok(command) = commands.try_recv() else { break };
                 self.take(command);
+            }
+            if std::mem::take(&mut self.entered) {
+                self.submitted();
             }
             notes.take().into_iter().for_each(|note| self.note(note));
             if has_more {
@@ -157,7 +164,13 @@ impl Driver {
                     return;
                 }
                 match &mut self.replica {
-                    Some(replica) if !replica.is_over() => replica.submit(id, place, origin, now),
+                    Some(replica) if !replica.is_over() => {
+                        replica.enter(id, place, origin);
+                        // What was decided is carried out with the others of this burst.
+                        self.entered = true;
+                        self.page_size.shrink();
+                        return;
+                    }
                     // It has left; whoever is still here is to go elsewhere.
                     Some(_) => self.tickets.tell(id, Verdict::Fenced),
                     None => {}
@@ -185,6 +198,15 @@ impl Driver {
         self.carry_out();
     }
 
+    /// Decides on what was submitted in one burst.
+    fn submitted(&mut self) {
+        let now = self.now();
+        if let Some(replica) = &mut self.replica {
+            replica.submitted(now);
+            self.carry_out();
+        }
+    }
+
     fn note(&mut self, note: Note) {
         let now = self.now();
         let place = if let Note::Again(id) = note { self.tickets.get(id) } else { None };
@@ -210,6 +232,9 @@ impl Driver {
             Outcome::Answer(answered) => {
                 let (stamp, answer) = *answered;
                 let bytes = self.shared.figures.came(&answer);
+                if matches!(answer, Answer::Page { .. }) {
+                    replica.ask_for_pages_of(self.page_size.grow(replica.awaited().1));
+                }
                 replica.answer(id, &stamp, answer, now);
                 if bytes > 0 {
                     let now_us = self.shared.now_us();
@@ -286,13 +311,14 @@ impl Driver {
     /// Rule 14: with the first consistent list.
     fn start(&mut self, list: &View, now: Now) {
         let config = Config {
-            page_bytes: self.config.page_bytes,
+            page_bytes: self.page_size.grow(1),
             page_step: PAGE_STEP,
             linger_ms: u64::try_from(self.config.linger.as_millis()).unwrap_or(u64::MAX),
             mistakes: Mistakes::default(),
         };
         let mut copies = self.store.copies();
         copies.set_now(now);
+        copies.write_pages(write_copy);
         let versions = Arc::clone(&self.shared.versions);
         let mut replica = Replica::start(self.me.clone(), config, copies, versions, list, now);
         for (id, place, origin) in self.tickets.all() {

@@ -118,7 +118,7 @@ impl Figures {
 
     /// What a peer was answered.
     pub(super) fn answered(&self, answer: &Answer<Name, Carried>) {
-        if matches!(answer, Answer::Page { .. }) {
+        if matches!(answer, Answer::Page { .. } | Answer::Written(_)) {
             self.pages_out.fetch_add(1, Relaxed);
         }
         let (keys, bytes) = entries(answer);
@@ -167,6 +167,7 @@ fn entries(answer: &Answer<Name, Carried>) -> (usize, usize) {
         Answer::Copies(found) => {
             found.iter().filter_map(|(place, copy)| Some((place, copy.as_ref()?))).fold((0, 0), add)
         }
+        Answer::Written(page) => (page.entries, page.bytes),
         _ => (0, 0),
     }
 }

@@ -14,6 +14,20 @@ const MIN_SHARE: f64 = 0.25;
 /// The bucket holds what this much time brings: about what passes between two looks at the workers.
 const BURST: Duration = Duration::from_millis(100);
 
+/// While keys are touched, pages are so many times smaller than the largest.
+const SMALL_PAGES: usize = 16;
+
+/// Of the largest pages, so many are asked for at a time; of smaller ones more.
+const MAX_LARGE_PAGES: usize = 16;
+
+/// Bytes of the pages that are asked for: small while somebody waits for a key, as whoever sends or reads one does nothing
+/// else meanwhile, and growing while nobody does, as each has the price of two messages.
+#[derive(Debug)]
+pub(super) struct PageSize {
+    most: usize,
+    bytes: usize,
+}
+
 /// The pace at which pages are asked for.
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -68,6 +82,25 @@ impl Pace {
     }
 }
 
+impl PageSize {
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, bytes: 0 }
+    }
+
+    /// A key was touched.
+    pub(super) fn shrink(&mut self) {
+        self.bytes = 0;
+    }
+
+    /// A page came from one of so many sources: the size of the next.
+    pub(super) fn grow(&mut self, sources: usize) -> usize {
+        let least = (self.most / SMALL_PAGES).max(1);
+        let most = (self.most.saturating_mul(MAX_LARGE_PAGES) / sources.max(MAX_LARGE_PAGES)).max(least);
+        self.bytes = self.bytes.saturating_mul(2).clamp(least, most);
+        self.bytes
+    }
+}
+
 impl Load {
     pub(super) fn new(workers: impl IntoIterator<Item = Handle>) -> Self {
         let workers = workers.into_iter().map(|handle| (handle, Duration::ZERO)).collect();
@@ -118,6 +151,24 @@ mod tests {
             // And what the bucket held at the start.
             assert!(mib >= 100.0 * part && mib <= 100.0 * part + 12.0, "{idle}: {mib} MiB");
         }
+    }
+
+    #[test]
+    fn pages_are_small_after_a_touch_and_grow_while_there_is_none() {
+        let mut size = PageSize::new(1600);
+        let grown: Vec<usize> = (0..6).map(|_| size.grow(3)).collect();
+        assert_eq!(grown, [100, 200, 400, 800, 1600, 1600]);
+        size.shrink();
+        assert_eq!([size.grow(3), size.grow(3)], [100, 200]);
+    }
+
+    #[test]
+    fn pages_of_many_sources_are_no_larger_together_than_those_of_few() {
+        let largest = |sources| {
+            let mut size = PageSize::new(1600);
+            (0..20).map(|_| size.grow(sources)).max().unwrap()
+        };
+        assert_eq!([1, 16, 32, 256, 1000].map(largest), [1600, 1600, 800, 100, 100]);
     }
 
     #[test]

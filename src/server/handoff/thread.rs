@@ -16,7 +16,7 @@ use super::alive::Alive;
 use super::driver::Driver;
 use super::figures::{Figures, Progress};
 use super::inbox::{Command, Inbox, Notes};
-use super::pace::{Load, Pace};
+use super::pace::{Load, Pace, PageSize};
 use super::shared::Shared;
 use super::source::Source;
 use super::tickets::Tickets;
@@ -111,6 +111,7 @@ impl Idle {
         let handoff = Handoff(Arc::clone(&self.shared));
         let driver = Driver {
             pace: Pace::new(self.config.rate),
+            page_size: PageSize::new(self.config.page_bytes),
             load: Load::new((0..workers.count()).map(|index| workers.handle(index).clone())),
             shared: self.shared,
             config: self.config,
@@ -121,6 +122,7 @@ impl Idle {
             replica: None,
             tickets: Tickets::default(),
             progress: Progress::default(),
+            entered: false,
             leaving: false,
             ready: Some(ready),
             life,

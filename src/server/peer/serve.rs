@@ -1,5 +1,6 @@
 //! The peer service: what other replicas ask of this one.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -90,7 +91,7 @@ pub struct ForPeer {
 pub struct Body(Answering);
 
 enum Answering {
-    One { frame: Option<Bytes>, trailers: Option<HeaderMap> },
+    One { frame: VecDeque<Bytes>, trailers: Option<HeaderMap> },
     Stream(Box<Stream>),
 }
 
@@ -177,7 +178,7 @@ impl HttpBody for Body {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut self.0 {
             Answering::One { frame, trailers } => {
-                let data = frame.take().map(Frame::data);
+                let data = frame.pop_front().map(Frame::data);
                 Poll::Ready(data.or_else(|| trailers.take().map(Frame::trailers)).map(Ok))
             }
             Answering::Stream(stream) => stream.poll_frame(cx).map(|frame| frame.map(Ok)),
@@ -194,7 +195,7 @@ fn response(answering: Answering) -> Response<Body> {
 }
 
 fn failed(failure: &Failure) -> Response<Body> {
-    let mut response = response(Answering::One { frame: None, trailers: None });
+    let mut response = response(Answering::One { frame: VecDeque::new(), trailers: None });
     response.headers_mut().extend(status::to_trailers(failure));
     response
 }

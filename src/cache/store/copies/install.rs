@@ -76,7 +76,7 @@ impl StoreCopies {
 
     fn incoming<'a>(&self, space: &Tenant, key: &'a [u8], hashes: Hashes, best: &'a Frozen<Carried>) -> Incoming<'a> {
         let carried = best.value.as_ref();
-        let payer = carried.and_then(|carried| carried.payer.as_ref()).map(|id| self.store.tenant(id));
+        let payer = carried.and_then(|carried| carried.payer.as_ref()).map(|id| self.tenant_of(id));
         if let (Some(payer), Some(budget)) = (&payer, carried.and_then(|carried| carried.budget)) {
             payer.hear_budget(budget);
         }

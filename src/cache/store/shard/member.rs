@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Fresh, Garbage, Shard, Value};
+use crate::cache::store::copies::{Lent, LentValue};
 use crate::cache::store::entry::{Layout, Queue};
 use crate::cache::store::index::Hashes;
 use crate::cache::store::slab::ChunkRef;
@@ -146,6 +147,19 @@ impl Shard {
         let key: Arc<str> = entry.with_key(|key| String::from_utf8_lossy(key).into());
         let space = self.tenant(entry.meta().space_slot())?.id().clone();
         Some(Place { hash: hashes.route, key: Name { space, key } })
+    }
+
+    /// Calls `f` with an entry or tombstone as it is lent. `None`: as [`Self::place`].
+    pub(in crate::cache::store) fn with_lent<R>(
+        &self,
+        at: ChunkRef,
+        now: Now,
+        f: impl FnOnce(&Lent<'_>) -> R,
+    ) -> Option<R> {
+        let entry = self.entry(at);
+        let (space, version) = (self.tenant(entry.meta().space_slot())?.id(), entry.version());
+        let value = LentValue::of(self, entry, now);
+        Some(entry.with_key(|key| f(&Lent { space, key, version, value })))
     }
 
     /// Rule 15: a copy becomes a tombstone of the same version. Answers the bytes that came free.

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use prost::Message as _;
@@ -12,7 +13,7 @@ use tokio::time::timeout;
 
 use super::{Answering, Body, Inner, MAX_EXCHANGES, failed, ok_trailers, response};
 use crate::rpc::failure::Failure;
-use crate::rpc::peer::{MAX_EXCHANGE_BYTES, answer_to, hello_to, refusal_to, request_of, stamp_of, stamp_to};
+use crate::rpc::peer::{MAX_EXCHANGE_BYTES, answer_frame, hello_to, refusal_to, request_of, stamp_of, stamp_to};
 use crate::rpc::proto::peer::v1::exchange_response::Answer;
 use crate::rpc::proto::peer::v1::{ExchangeRequest, ExchangeResponse, Refusal};
 use crate::server::codec::{Messages, encode};
@@ -43,23 +44,23 @@ pub(super) async fn answer(inner: &Inner, from: SocketAddr, request: Request<Inc
         Err(failure) => return failed(&failure),
     };
     inner.stats.exchanges.fetch_add(1, Relaxed);
-    let hello = Some(hello_to(&inner.config.cluster));
     let answered = match ExchangeRequest::decode(message) {
         _ if full => Err(Refusal::Overloaded),
         Ok(request) => exchange(inner, from, request).await,
         Err(_) => Err(Refusal::Malformed),
     };
-    let answer = answered.unwrap_or_else(|refusal| {
+    let frame = answered.unwrap_or_else(|refusal| {
         if refusal == Refusal::Malformed {
             inner.stats.malformed.fetch_add(1, Relaxed);
         }
-        ExchangeResponse { answer: Some(Answer::Refused(refusal.into())), ..Default::default() }
+        let hello = Some(hello_to(&inner.config.cluster));
+        vec![encode::frame(&ExchangeResponse { hello, answer: Some(Answer::Refused(refusal.into())), stamp: None })]
     });
-    let frame = Some(encode::frame(&ExchangeResponse { hello, ..answer }));
-    response(Answering::One { frame, trailers: Some(ok_trailers()) })
+    response(Answering::One { frame: frame.into(), trailers: Some(ok_trailers()) })
 }
 
-async fn exchange(inner: &Inner, from: SocketAddr, request: ExchangeRequest) -> Result<ExchangeResponse, Refusal> {
+/// The answer's frame, in pieces.
+async fn exchange(inner: &Inner, from: SocketAddr, request: ExchangeRequest) -> Result<Vec<Bytes>, Refusal> {
     inner.greet(request.hello.as_ref(), from).map_err(|_| Refusal::OtherCluster)?;
     let stamp = stamp_of(request.stamp).map_err(|_| Refusal::Malformed)?;
     let request = request_of(request.request).map_err(|_| Refusal::Malformed)?;
@@ -68,6 +69,5 @@ async fn exchange(inner: &Inner, from: SocketAddr, request: ExchangeRequest) -> 
         inner.stats.refused.fetch_add(1, Relaxed);
         refusal_to(refusal)
     })?;
-    let answer = answer_to(answer, inner.config.clock.now());
-    Ok(ExchangeResponse { hello: None, stamp: Some(stamp_to(&stamp)), answer: Some(answer) })
+    Ok(answer_frame(hello_to(&inner.config.cluster), stamp_to(&stamp), answer, inner.config.clock.now()))
 }
