@@ -26,7 +26,7 @@ pub struct Seen {
 }
 
 impl World {
-    fn processes(&self) -> impl Iterator<Item = (usize, &Process)> {
+    pub fn processes(&self) -> impl Iterator<Item = (usize, &Process)> {
         self.pods.iter().enumerate().filter_map(|(pod, it)| Some((pod, it.process.as_ref()?)))
     }
 

@@ -154,9 +154,12 @@ impl World {
             let cells = there.chain([None]).collect();
             // What the authority has, once it is resolved, is the last write, whatever else was written on the other side; and
             // its time is over when that one's is.
-            let processes = || self.pods.iter().filter_map(|pod| Some((pod, pod.process.as_ref()?)));
-            let copy = |(pod, it): (&Pod, &Process)| Some((pod.uptime_ms, it.replica.store().entry_of(place)?));
-            let newest = match processes().find(|(_, process)| process.seen[number].may_run) {
+            // One that stands still, or whose keys others may have taken, is none, whatever it believes.
+            let copy =
+                |(pod, it): (usize, &Process)| Some((self.pods[pod].uptime_ms, it.replica.store().entry_of(place)?));
+            let processes = || self.processes();
+            let is_authority = |pod: usize, it: &Process| it.seen[number].may_run && !self.is_doomed(pod, it);
+            let newest = match processes().find(|(pod, process)| is_authority(*pod, process)) {
                 Some(authority) => copy(authority),
                 None => processes().filter_map(copy).max_by_key(|(_, copy)| copy.rank()),
             };
