@@ -84,7 +84,8 @@ impl Driver {
         }
     }
 
-    /// Rule 16: everything goes, and a new process starts in the place of this one.
+    /// Rule 16: everything goes, and a new process starts in the place of this one; unless it was told to end, and others know that
+    /// they need not wait for it: it holds nothing, and where the whole cluster was removed no list comes any more.
     fn fence(&mut self, why: Fence) {
         self.shared.alive.fence(self.shared.now_us());
         self.shared.figures.fences.fetch_add(1, Relaxed);
@@ -100,6 +101,9 @@ impl Driver {
         self.publish(nobody);
         // What ran while the store was being emptied does not count either.
         self.shared.alive.fence(self.shared.now_us());
+        if self.leaving && why == Fence::Dropped {
+            self.ended(0);
+        }
     }
 
     /// Sends a request.

@@ -13,17 +13,22 @@ use crate::server::workers::Workers;
 /// Far more than a test may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A source that says one thing.
-struct Says(Arc<View>);
+/// A source that says what it is told to.
+struct Says(watch::Receiver<Arc<View>>);
 
 impl Discover for Says {
     fn last_heard(&self) -> LastHeard {
         LastHeard::never()
     }
 
-    async fn run(self, to: watch::Sender<Option<Arc<View>>>) {
-        to.send_replace(Some(self.0));
-        to.closed().await;
+    async fn run(mut self, to: watch::Sender<Option<Arc<View>>>) {
+        loop {
+            to.send_replace(Some(Arc::clone(&self.0.borrow_and_update())));
+            tokio::select! {
+                () = to.closed() => return,
+                changed = self.0.changed() => if changed.is_err() { return to.closed().await },
+            }
+        }
     }
 }
 
@@ -37,13 +42,12 @@ struct Alone {
 
 impl Alone {
     fn new() -> Self {
-        let config = HandoffConfig {
-            uid: Uid::new("a"),
-            address: "127.0.0.1:1".into(),
-            linger: Duration::ZERO,
-            rate: 0,
-            page_bytes: 1 << 20,
-        };
+        Self::lingering(Duration::ZERO)
+    }
+
+    fn lingering(linger: Duration) -> Self {
+        let config =
+            HandoffConfig { uid: Uid::new("a"), address: "127.0.0.1:1".into(), linger, rate: 0, page_bytes: 1 << 20 };
         let clock = Clock::start();
         let (handoff, idle) = Handoff::new(
             config,
@@ -57,6 +61,12 @@ impl Alone {
 
     /// In a cluster of these; nobody but `a` listens.
     fn start(self, uids: &[&str]) -> (Running, Workers) {
+        let (running, workers, _) = self.start_with(uids);
+        (running, workers)
+    }
+
+    /// With what the source says, to be changed.
+    fn start_with(self, uids: &[&str]) -> (Running, Workers, watch::Sender<Arc<View>>) {
         let member = |(uid, port): (&&str, u16)| Endpoint {
             uid: Uid::new(uid),
             address: format!("127.0.0.1:{port}").into(),
@@ -64,11 +74,11 @@ impl Alone {
             serves: true,
         };
         let members = uids.iter().zip(1..).map(member).collect();
-        let view = Arc::new(View::of_list(1, [("s".into(), 1, members)]));
-        let make = move || std::future::ready(Ok::<_, std::convert::Infallible>(Says(Arc::clone(&view))));
+        let (says, said) = watch::channel(Arc::new(View::of_list(1, [("s".into(), 1, members)])));
+        let make = move || std::future::ready(Ok::<_, std::convert::Infallible>(Says(said.clone())));
         let source = Source::new(make, self.workers.handle(0).clone());
         let ready = Readiness::default().token("members");
-        (self.idle.start(self.peers, source, &self.workers, ready).unwrap(), self.workers)
+        (self.idle.start(self.peers, source, &self.workers, ready).unwrap(), self.workers, says)
     }
 }
 
@@ -109,4 +119,19 @@ async fn a_member_that_nobody_ever_heard_from_is_given_up_and_not_counted_as_los
     let lost = handoff.figures().lost.load(Ordering::Relaxed);
     tokio::task::spawn_blocking(move || (running.stop(), workers.stop())).await.unwrap();
     assert_eq!(lost, 0);
+}
+
+/// As `helm uninstall` does it: the Service goes, and with it every list that a new life could begin with.
+#[tokio::test]
+async fn a_leaver_whom_the_source_lists_no_more_ends_and_begins_no_new_life() {
+    let alone = Alone::lingering(Duration::from_secs(3600));
+    let mut changes = alone.handoff.changes();
+    let (mut running, workers, says) = alone.start_with(&["a"]);
+    let listed = changes.wait_for(|now| now.snapshot.present_as(&Uid::new("a")).is_some());
+    tokio::time::timeout(PATIENCE, listed).await.unwrap().unwrap();
+    running.leave().await;
+    says.send_replace(Arc::new(View::of_list(2, [])));
+    let ended = tokio::time::timeout(PATIENCE, running.ended()).await;
+    tokio::task::spawn_blocking(move || (running.stop(), workers.stop())).await.unwrap();
+    assert_eq!(ended, Ok(0));
 }
