@@ -65,8 +65,8 @@ pub struct ClusterConfig {
     #[arg(long, env = "LARDER_PEER_TLS_NAME", default_value = "larder", value_name = "NAME", value_parser = server_name)]
     pub peer_tls_name: ServerName<'static>,
 
-    /// Bytes per second at which keys are taken over from other replicas at most, less while requests keep the workers busy;
-    /// 0: as fast as that goes
+    /// Bytes per second at which keys are taken over from other replicas at most, less while requests keep the workers busy,
+    /// a quarter while some wait for keys that move; 0: as fast as that goes
     #[arg(long, env = "LARDER_HANDOFF_RATE", default_value = "64MiB", value_name = "BYTES")]
     pub handoff_rate: ByteSize,
 

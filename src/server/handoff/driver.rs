@@ -169,6 +169,7 @@ impl Driver {
                         // What was decided is carried out with the others of this burst.
                         self.entered = true;
                         self.page_size.shrink();
+                        self.pace.touched(self.shared.now_us());
                         return;
                     }
                     // It has left; whoever is still here is to go elsewhere.

@@ -1,6 +1,7 @@
 //! How fast keys are taken over: a token bucket of bytes, filled at the configured rate times the share of their time that the
 //! workers were idle lately. So a hand-off takes what requests leave, and a quarter of the rate in any case: one that does not
-//! get on holds up the leaver that waits for it.
+//! get on holds up the leaver that waits for it. A quarter it is too while operations wait for keys that move: idle workers
+//! do not tell of a machine that is busy.
 //!
 //! What it bounds is whole pages: the next is not asked for while the bucket is empty. Memory is bounded by a page per source.
 
@@ -35,6 +36,8 @@ pub(super) struct Pace {
     rate: Option<f64>,
     /// Of the rate, what requests leave.
     share: f64,
+    /// An operation waited for a key since the last look at the workers.
+    touched: bool,
     /// Bytes; below zero when the last page was more than there was.
     tokens: f64,
     filled_us: u64,
@@ -50,13 +53,23 @@ pub(super) struct Load {
 impl Pace {
     pub(super) fn new(bytes_per_second: u64) -> Self {
         let rate = (bytes_per_second > 0).then_some(bytes_per_second as f64);
-        Self { rate, share: 1.0, tokens: 0.0, filled_us: 0 }
+        Self { rate, share: 1.0, touched: false, tokens: 0.0, filled_us: 0 }
     }
 
     /// What requests leave: the idle share of the busiest worker's time.
     pub(super) fn yield_to(&mut self, idle: f64, now_us: u64) {
         self.fill(now_us);
-        self.share = idle.clamp(MIN_SHARE, 1.0);
+        self.share = if std::mem::take(&mut self.touched) { MIN_SHARE } else { idle.clamp(MIN_SHARE, 1.0) };
+    }
+
+    /// An operation waits for a key: the least share, until the look at the workers after the next.
+    pub(super) fn touched(&mut self, now_us: u64) {
+        if !self.touched {
+            self.touched = true;
+            self.share = MIN_SHARE;
+            // What the bucket holds beyond that share is gone.
+            self.fill(now_us);
+        }
     }
 
     /// Bytes came.
@@ -76,7 +89,7 @@ impl Pace {
         let Some(rate) = self.rate else { return };
         let passed = Duration::from_micros(now_us.saturating_sub(self.filled_us));
         self.filled_us = now_us;
-        let most = rate * BURST.as_secs_f64();
+        let most = rate * self.share * BURST.as_secs_f64();
         self.tokens =
             if self.rate.is_some() { (self.tokens + passed.as_secs_f64() * rate * self.share).min(most) } else { 0.0 };
     }
@@ -151,6 +164,18 @@ mod tests {
             // And what the bucket held at the start.
             assert!(mib >= 100.0 * part && mib <= 100.0 * part + 12.0, "{idle}: {mib} MiB");
         }
+    }
+
+    #[test]
+    fn it_is_the_least_share_while_operations_wait_for_keys_though_the_workers_are_idle() {
+        let mut pace = Pace::new(100 * MIB as u64);
+        pace.yield_to(1.0, 10 * S);
+        pace.touched(10 * S);
+        pace.yield_to(1.0, 10 * S);
+        let mib = passed_in_a_second(&mut pace) as f64 / MIB as f64;
+        assert!((25.0..=29.0).contains(&mib), "{mib} MiB");
+        pace.yield_to(1.0, 11 * S);
+        assert!(passed_in_a_second(&mut pace) as f64 / MIB as f64 > 97.0, "nobody waits any more");
     }
 
     #[test]
