@@ -35,9 +35,9 @@ const HELD_PART: u64 = 8;
 const MIN_HELD_BYTES: u64 = 32 * 1024 * 1024;
 const MAX_HELD_BYTES: u64 = 1024 * 1024 * 1024;
 
-/// Bytes of the largest page of a hand-off: so many that the message does not matter. A page is written and read in one go, within
-/// a millisecond; while keys are touched pages are smaller.
-const PAGE_BYTES: usize = 1024 * 1024;
+/// Bytes of the largest page of a hand-off: so many that the message matters little, and so few that a replica of 256 MiB has room
+/// for those that are under way. A page is written and read in one go; while keys are touched pages are smaller.
+const PAGE_BYTES: usize = 256 * 1024;
 
 /// What a service is called that nobody has named.
 const DEFAULT_SERVICE: &str = "larder";

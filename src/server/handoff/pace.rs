@@ -16,7 +16,7 @@ const MIN_SHARE: f64 = 0.25;
 const BURST: Duration = Duration::from_millis(100);
 
 /// While keys are touched, pages are so many times smaller than the largest.
-const SMALL_PAGES: usize = 16;
+const SMALL_PAGES: usize = 4;
 
 /// Of the largest pages, so many are asked for at a time; of smaller ones more.
 const MAX_LARGE_PAGES: usize = 16;
@@ -182,9 +182,9 @@ mod tests {
     fn pages_are_small_after_a_touch_and_grow_while_there_is_none() {
         let mut size = PageSize::new(1600);
         let grown: Vec<usize> = (0..6).map(|_| size.grow(3)).collect();
-        assert_eq!(grown, [100, 200, 400, 800, 1600, 1600]);
+        assert_eq!(grown, [400, 800, 1600, 1600, 1600, 1600]);
         size.shrink();
-        assert_eq!([size.grow(3), size.grow(3)], [100, 200]);
+        assert_eq!([size.grow(3), size.grow(3)], [400, 800]);
     }
 
     #[test]
@@ -193,7 +193,7 @@ mod tests {
             let mut size = PageSize::new(1600);
             (0..20).map(|_| size.grow(sources)).max().unwrap()
         };
-        assert_eq!([1, 16, 32, 256, 1000].map(largest), [1600, 1600, 800, 100, 100]);
+        assert_eq!([1, 16, 32, 256, 1000].map(largest), [1600, 1600, 800, 400, 400]);
     }
 
     #[test]
